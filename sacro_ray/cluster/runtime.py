@@ -1,0 +1,51 @@
+"""Start or join Ray, in one place and one way."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from sacro_ray.errors import UserError
+
+# The Train page of the dashboard needs state tracking; reports are drained once per health check, 2 s by default,
+# which is longer than an epoch of a small cohort.
+ENVIRONMENT = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@contextmanager
+def ray_session(address: str | None = None) -> Iterator[None]:
+    """Join the Ray cluster at `address` for as long as the block lasts; without one, RAY_ADDRESS, or else a local Ray of our own.
+
+    A Ray that this process already runs is used and left running.
+
+    Raises:
+        UserError: No Ray answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    target = address or os.environ.get("RAY_ADDRESS") or "local"
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    try:
+        if target == "local":
+            # Without the dashboard Tune leaks the placement group of the first trial that is stopped early.
+            ray.init(address="local", include_dashboard=True, dashboard_host="127.0.0.1", **quiet)
+        else:
+            ray.init(address=target, **quiet)
+    except (ConnectionError, ValueError) as error:
+        raise UserError(f"no Ray at {target} ({error}); give --address local, auto or HOST:PORT of a running cluster") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,50 @@
+"""What every command shares: its arguments, its log on standard error, its exit status."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from sacro_ray.errors import UserError
+
+log = logging.getLogger("sacro_ray")
+
+
+def parser(name: str, does: str, example: str) -> argparse.ArgumentParser:
+    """An argument parser in the house's form: what the command does, and one example."""
+    return argparse.ArgumentParser(
+        prog=f"sacro-ray {name}",
+        description=does,
+        epilog=f"example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_common(arguments: argparse.ArgumentParser) -> None:
+    """Add `--set` and `--address`, which all commands take."""
+    arguments.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a configuration value; repeatable"
+    )
+    arguments.add_argument(
+        "--address", default=None, help="Ray: local, auto or an address (default: RAY_ADDRESS, or else a local Ray)"
+    )
+
+
+def run(main: Callable[[list[str]], Path | str | None], argv: list[str] | None = None) -> None:
+    """Run a command: print the path it answers as the last line of standard output, and exit 0, 1 or 2.
+
+    A `UserError` is one message on standard error and status 2. Ctrl-C is status 130 and one line. Anything else keeps its traceback.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
+    logging.captureWarnings(True)
+    try:
+        result = main(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; what is complete is kept, start the same command again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+    if result is not None:
+        print(result, flush=True)

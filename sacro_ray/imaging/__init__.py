@@ -1,0 +1,1 @@
+"""Pixels and grades: one file becomes one grey image, readings become one reference label."""

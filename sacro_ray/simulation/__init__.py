@@ -1,0 +1,1 @@
+"""Simulated pelvic radiographs, readers and cohorts."""
