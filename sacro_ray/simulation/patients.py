@@ -1,0 +1,68 @@
+"""Baseline characteristics of the study's Table 1, drawn so that means, standard deviations and shares agree with it.
+
+Each characteristic keeps its own distribution; a Gaussian copula ties it to the damage of the joints and to the disease activity.
+"""
+
+import numpy as np
+from scipy import stats
+
+from sacro_ray.simulation.studies import Amount, Share, Study
+
+Baseline = dict[str, str | float | int | None]
+
+
+def sample_baseline(rng: np.random.Generator, study: Study, damage_score: float) -> Baseline:
+    """Draw one patient's characteristics.
+
+    Args:
+        rng: The source of chance.
+        study: Its Table 1.
+        damage_score: The patient's structural damage as a standard normal score.
+
+    Returns:
+        Column to value, in the order of the table; yes-or-no characteristics are 1 or 0, unknown ones None.
+    """
+    activity = float(rng.standard_normal())
+    male = _is_positive(rng, study.male, damage_score)
+    amounts = {name: _amount(rng, amount, damage_score, activity) for name, amount in study.amounts.items()}
+    # Nobody has had symptoms for longer than since childhood.
+    amounts["symptom_duration_years"] = min(amounts["symptom_duration_years"], amounts["age_years"] - 8.0)
+    shares: dict[str, int | None] = {}
+    for name, share in study.shares.items():
+        positive, known = _is_positive(rng, share, damage_score), rng.random() < share.known
+        shares[name] = int(positive) if known else None
+    site = str(rng.choice(list(study.sites), p=list(study.sites.values())))
+    baseline: Baseline = {
+        "age_years": int(amounts.pop("age_years")),
+        "sex": "male" if male else "female",
+        "symptom_duration_years": amounts.pop("symptom_duration_years"),
+        "hla_b27": shares.pop("hla_b27"),
+    }
+    return {**baseline, **amounts, **shares, "site": site}
+
+
+def _is_positive(rng: np.random.Generator, share: Share, damage_score: float) -> bool:
+    score = share.severity_correlation * damage_score + np.sqrt(1 - share.severity_correlation**2) * rng.standard_normal()
+    return bool(score > -stats.norm.ppf(share.positive))
+
+
+def _amount(rng: np.random.Generator, amount: Amount, damage_score: float, activity: float) -> float:
+    explained = amount.severity_correlation**2 + amount.activity_correlation**2
+    score = amount.severity_correlation * damage_score + amount.activity_correlation * activity
+    score += np.sqrt(1.0 - explained) * rng.standard_normal()
+    return round(float(_quantile(amount, float(stats.norm.cdf(score)))), amount.decimals)
+
+
+def _quantile(amount: Amount, probability: float) -> float:
+    """Quantile of the distribution that has the published mean and standard deviation."""
+    mean, sd = amount.mean - amount.low, amount.sd
+    if amount.shape == "lognormal":
+        sigma = np.sqrt(np.log1p((sd / mean) ** 2))
+        return float(amount.low + stats.lognorm.ppf(probability, sigma, scale=mean / np.exp(sigma**2 / 2)))
+    if amount.shape == "gamma":
+        return float(amount.low + stats.gamma.ppf(probability, (mean / sd) ** 2, scale=sd**2 / mean))
+    assert amount.high is not None
+    width = amount.high - amount.low
+    centre, variance = mean / width, (sd / width) ** 2
+    total = centre * (1 - centre) / variance - 1
+    return float(amount.low + width * stats.beta.ppf(probability, centre * total, (1 - centre) * total))
