@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -219,6 +219,16 @@ class Experiment(Section):
         return tomli_w.dumps(self.as_dict())
 
 
+class EvaluationOnly(Section):
+    """What `evaluate` takes where it is given predictions and no run."""
+
+    seed: int = Field(default=0, ge=0)
+    evaluation: Evaluation = Evaluation()
+
+
+Settings = TypeVar("Settings", bound=Section)
+
+
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read an experiment file and apply overrides of the form `section.key=value`.
 
@@ -237,6 +247,11 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 
 def build_experiment(data: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "the configuration") -> Experiment:
     """Validate plain values as an `Experiment`; the same errors as `load_experiment`."""
+    return build_settings(Experiment, data, overrides, source)
+
+
+def build_settings(kind: type[Settings], data: Mapping[str, Any], overrides: Sequence[str], source: str) -> Settings:
+    """Validate plain values, with overrides, as one kind of settings; the same errors as `load_experiment`."""
     changed: dict[str, Any] = dict(data)
     for override in overrides:
         key, separator, text = override.partition("=")
@@ -244,7 +259,7 @@ def build_experiment(data: Mapping[str, Any], overrides: Sequence[str] = (), sou
             raise UserError(f"--set {override}: expected section.key=value, such as --set training.mixup_alpha=0.2")
         changed = with_setting(changed, key.strip(), _parse_value(text.strip()))
     try:
-        return Experiment.model_validate(changed)
+        return kind.model_validate(changed)
     except ValidationError as error:
         lines = [_describe(problem) for problem in error.errors(include_url=False)]
         raise UserError(f"{source}: " + "; ".join(dict.fromkeys(lines))) from None
@@ -264,7 +279,9 @@ def with_setting(data: Mapping[str, Any], key: str, value: Any) -> dict[str, Any
     if isinstance(inner, list):
         place, _, last = rest.partition(".")
         if not place.isdigit() or int(place) >= len(inner) or not last:
-            raise UserError(f"--set {key}: {head} is a list of {len(inner)} tables; write {head}.NUMBER.key with a number from 0")
+            raise UserError(
+                f"--set {key}: {head} is a list of {len(inner)} tables; write {head}.NUMBER.key with a number from 0"
+            )
         return {**data, head: [with_setting(t, last, value) if i == int(place) else t for i, t in enumerate(inner)]}
     if not isinstance(inner, Mapping):
         raise UserError(f"--set {key}: {head} is a single value, not a table")
@@ -297,13 +314,19 @@ def _sections_in(annotation: Any) -> list[type[BaseModel]]:
 def _describe(problem: Mapping[str, Any]) -> str:
     """One validation problem in words: key, value, what is allowed, nearest known key."""
     unions = {"Range", "Choices", "int", "float", "constrained-int", "constrained-float"}
-    parts = [str(part) for part in problem["loc"] if str(part) not in unions and not str(part).startswith(("literal[", "constrained"))]
+    parts = [
+        str(part)
+        for part in problem["loc"]
+        if str(part) not in unions and not str(part).startswith(("literal[", "constrained"))
+    ]
     key = ".".join(parts)
     if problem["type"] == "extra_forbidden":
         known = list(known_keys())
         by_last_word = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
         close = difflib.get_close_matches(parts[-1], by_last_word, n=1, cutoff=0.5)
-        return f"unknown key {key}" + (f"; the nearest known key is {by_last_word[close[0]]}" if close else "; see README for the known keys")
+        return f"unknown key {key}" + (
+            f"; the nearest known key is {by_last_word[close[0]]}" if close else "; see README for the known keys"
+        )
     if problem["type"] == "missing":
         return f"the key {key} is missing"
     message = re.sub(r"^Value error, ", "", problem["msg"])

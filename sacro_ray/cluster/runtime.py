@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
@@ -36,10 +37,10 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     target = address or os.environ.get("RAY_ADDRESS") or "local"
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if target == "local":
-            # Without the dashboard Tune leaks the placement group of the first trial that is stopped early.
+            # Not without the dashboard: Tune then leaks the placement group of the first trial that is stopped early.
             ray.init(address="local", include_dashboard=True, dashboard_host="127.0.0.1", **quiet)
         else:
             ray.init(address=target, **quiet)

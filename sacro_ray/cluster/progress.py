@@ -1,0 +1,70 @@
+"""One readable line an epoch on the driver's log, read from the history that the run folder keeps."""
+
+import csv
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sacro_ray.learning.stages import Phase
+
+log = logging.getLogger("sacro_ray")
+POLL_S = 0.5
+
+
+@contextmanager
+def epochs_logged(history: Path, phases: list[Phase]) -> Iterator[None]:
+    """While the block lasts, log each new row of `history`; rows that were there before are not repeated."""
+    seen = len(_rows(history))
+    finished = threading.Event()
+
+    def follow() -> None:
+        nonlocal seen
+        while True:
+            last_look = finished.wait(POLL_S)
+            rows = _rows(history)
+            for row in rows[seen:]:
+                log.info("%s", describe_epoch(row, rows, phases))
+            seen = max(seen, len(rows))
+            if last_look:
+                return
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        follower.join()
+
+
+def describe_epoch(row: dict[str, str], rows: list[dict[str, str]], phases: list[Phase]) -> str:
+    """The line of one epoch; the time left assumes that radiographs a second fall with the pixels, as measured in each kind of phase."""
+    epochs = phases[-1].last_epoch
+    return (
+        f"epoch {row['epoch']}/{epochs}  stage {row['stage']} {row['size_px']} px {row['phase']:<8}  loss {float(row['train_loss']):.4f}  "
+        f"AUC {float(row['val_auc']):.4f}  best {float(row['best_val_auc']):.4f}  {float(row['images_per_s']):.1f} images/s  "
+        f"{_minutes(seconds_left(rows, phases))} left"
+    )
+
+
+def seconds_left(rows: list[dict[str, str]], phases: list[Phase]) -> float:
+    """Time for the epochs still to come, from the seconds of the last epoch of the same kind, or else of the last epoch."""
+    done = len(rows)
+    by_name = {row["phase"]: float(row["seconds"]) / int(row["size_px"]) ** 2 for row in rows}
+    fallback = float(rows[-1]["seconds"]) / int(rows[-1]["size_px"]) ** 2
+    return sum(
+        max(0, p.last_epoch - max(done, p.first_epoch - 1)) * by_name.get(p.name, fallback) * p.size_px**2 for p in phases
+    )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _rows(history: Path) -> list[dict[str, str]]:
+    if not history.exists():
+        return []
+    with history.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))

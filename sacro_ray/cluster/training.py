@@ -1,0 +1,135 @@
+"""Ray Train around the plain training loop: workers, restarts, reports."""
+
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from sacro_ray.cluster.progress import epochs_logged
+from sacro_ray.cluster.runtime import ray_session
+from sacro_ray.config import Experiment, build_experiment
+from sacro_ray.dataset.batches import batch_sizes
+from sacro_ray.dataset.manifest import read_manifest
+from sacro_ray.errors import UserError
+from sacro_ray.learning.curves import draw_curves
+from sacro_ray.learning.loop import DivergedError, TrainingRun
+from sacro_ray.learning.network import build_network
+from sacro_ray.learning.place import Place
+from sacro_ray.learning.predictions import write_validation_predictions
+from sacro_ray.learning.run_folder import RunFolder
+from sacro_ray.learning.stages import plan
+
+log = logging.getLogger("sacro_ray")
+
+
+def train(experiment: Experiment, runs: Path, address: str | None = None) -> Path:
+    """Train an experiment on the Ray at `address`; answers the run folder.
+
+    A run folder of the same configuration is gone on with, or left alone where it is complete.
+
+    Raises:
+        UserError: The data, the weights or the number of workers do not allow it, or the folder is another run's.
+        DivergedError: The loss is no longer finite.
+    """
+    folder = RunFolder((runs / experiment.name).resolve())
+    folder.claim(experiment)
+    if folder.validation_predictions.exists():
+        log.info("the run %s is complete", folder.path)
+        return folder.path
+    check_before_training(experiment)
+    with ray_session(address):
+        scaling = scaling_config(experiment)
+        _check_batches(experiment, scaling.num_workers)
+        with epochs_logged(folder.path / "history.csv", plan(experiment.training)):
+            _run_trainer(experiment, folder, scaling)
+    draw_curves(folder.path / "history.csv")
+    shutil.rmtree(folder.path / "ray", ignore_errors=True)
+    return folder.path
+
+
+def check_before_training(experiment: Experiment) -> None:
+    """All that can be known to be wrong before a worker starts.
+
+    Raises:
+        UserError: A cohort is not prepared, a split lacks a class, or the first weights do not load.
+    """
+    manifests = [read_manifest(experiment.prepare.shards, cohort) for cohort in experiment.cohorts_of("development")]
+    for split in ("train", "validation"):
+        parts = [manifest.splits[split] for manifest in manifests if split in manifest.splits]
+        count, positives = sum(part.radiographs for part in parts), sum(part.positives for part in parts)
+        if positives in (0, count):
+            raise UserError(
+                f"the {split} split has {positives} positive of {count} radiographs; training and its AUC need both classes. "
+                "Look at the rule and the readings of the cohort"
+            )
+    build_network(experiment.model)
+
+
+def scaling_config(experiment: Experiment) -> ScalingConfig:
+    """Workers and their share of the cluster: a GPU each where the cluster has any, or else all CPUs divided.
+
+    Raises:
+        UserError: More workers are asked for than the cluster has GPUs or CPUs.
+    """
+    resources = ray.cluster_resources()
+    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+    asked = experiment.training.workers
+    workers = (gpus or 1) if asked == "all" else asked
+    if workers > (gpus or cpus):
+        raise UserError(
+            f'training.workers = {workers}, but this Ray has {gpus} GPUs and {cpus} CPUs; give at most {gpus or cpus}, or "all"'
+        )
+    share: dict[str, float] = {"CPU": max(1, min(cpus // workers, 8 if gpus else cpus))}
+    return ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=share | ({"GPU": 1} if gpus else {}))
+
+
+def _check_batches(experiment: Experiment, workers: int) -> None:
+    shards = experiment.prepare.shards
+    count = sum(read_manifest(shards, cohort).splits["train"].radiographs for cohort in experiment.cohorts_of("development"))
+    for stage in experiment.training.stages:
+        batch_sizes(count, stage.batch_size, workers)
+
+
+def _run_trainer(experiment: Experiment, folder: RunFolder, scaling: ScalingConfig) -> None:
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"experiment": experiment.as_dict(), "folder": str(folder.path)},
+        scaling_config=scaling,
+        run_config=RunConfig(
+            # Each start is a new run to Ray; what a restart needs is in our own run folder, and only there.
+            name=f"{experiment.name}-{time.time_ns()}",
+            storage_path=str(folder.path / "ray"),
+            failure_config=FailureConfig(max_failures=experiment.training.max_failures),
+        ),
+    )
+    metrics = trainer.fit().metrics or {}
+    if "user_error" in metrics:
+        raise UserError(metrics["user_error"])
+    if "diverged" in metrics:
+        raise DivergedError(metrics["diverged"])
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """One rank of a training run, as Ray Train calls it; `report` in the configuration replaces the report of an epoch."""
+    context = ray.train.get_context()
+    place = Place(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
+    folder = RunFolder(Path(config["folder"]))
+    if place.device.type == "cpu":
+        torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
+    try:
+        run = TrainingRun(build_experiment(config["experiment"]), folder, place)
+        run.fit(on_epoch=config.get("report", ray.train.report))
+        if "report" not in config:
+            write_validation_predictions(run.experiment, folder, place)
+    except UserError as error:
+        # Reported and not raised: Ray would start the workers again for an error that stays.
+        ray.train.report({"user_error": str(error)})
+    except DivergedError as error:
+        ray.train.report({"diverged": str(error)})

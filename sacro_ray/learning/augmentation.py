@@ -1,0 +1,97 @@
+"""Random changes of a training batch, on the device: one resampling for all of the geometry, one affine change of grey levels.
+
+Source: Bressem et al. 2021, Model training: flipping, rotation of up to 10 degrees, magnification of up to 1.1, lighting and warping.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sacro_ray.config import Augmentation
+
+DRAWS = 15
+"""Random numbers a radiograph: flip, rotation, zoom, two for its centre, eight for the corners of the warp, brightness, contrast."""
+
+
+def draw(count: int, generator: torch.Generator) -> Tensor:
+    """All random numbers of `count` radiographs: float (count, DRAWS), uniform in [0, 1)."""
+    return torch.rand((count, DRAWS), generator=generator)
+
+
+def geometry(draws: Tensor, settings: Augmentation) -> Tensor:
+    """Homographies from places in the output to places in the input, both in [-1, 1] as in `grid_sample`.
+
+    Args:
+        draws: float (N, DRAWS) in [0, 1), from `draw`.
+        settings: Strengths; all zero (zoom 1) gives identities.
+
+    Returns:
+        float (N, 3, 3), acting on columns (x, y, 1).
+    """
+    count = len(draws)
+    flip = torch.where(draws[:, 0] < settings.flip_probability, -1.0, 1.0)
+    angle = torch.deg2rad((2 * draws[:, 1] - 1) * settings.rotation_degrees)
+    zoom = 1 + draws[:, 2] * (settings.zoom - 1)
+    # The magnified view may lie anywhere inside the picture.
+    centre = (2 * draws[:, 3:5] - 1) * (1 - 1 / zoom)[:, None]
+    matrix = torch.zeros(count, 3, 3)
+    matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 0, 2] = flip * angle.cos() / zoom, -flip * angle.sin() / zoom, centre[:, 0]
+    matrix[:, 1, 0], matrix[:, 1, 1], matrix[:, 1, 2] = angle.sin() / zoom, angle.cos() / zoom, centre[:, 1]
+    matrix[:, 2, 2] = 1
+    return matrix @ warp((2 * draws[:, 5:13] - 1).reshape(count, 4, 2) * settings.warp)
+
+
+def warp(shift: Tensor) -> Tensor:
+    """The homography that moves the corners (-1,-1), (1,-1), (1,1), (-1,1) by `shift`: float (N, 4, 2) -> (N, 3, 3)."""
+    corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]], device=shift.device)
+    u, v = (corners + shift).unbind(-1)
+    x, y = corners.unbind(-1)
+    one, zero = torch.ones_like(u), torch.zeros_like(u)
+    x, y = x.expand_as(u), y.expand_as(v)
+    rows_u = torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], dim=-1)
+    rows_v = torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], dim=-1)
+    solution = torch.linalg.solve(torch.cat([rows_u, rows_v], dim=1), torch.cat([u, v], dim=1))
+    return torch.cat([solution, torch.ones_like(solution[:, :1])], dim=1).reshape(-1, 3, 3)
+
+
+def resample(images: Tensor, homographies: Tensor) -> Tensor:
+    """Move images: output(p) = image(homography(p)), bilinear, mirrored beyond the border.
+
+    Args:
+        images: float (N, 1, H, W).
+        homographies: float (N, 3, 3), from `geometry`, on the device of the images.
+    """
+    height, width = images.shape[-2:]
+    # Pixel centres in [-1, 1], as in grid_sample with align_corners=False.
+    x = (torch.arange(width, device=images.device) + 0.5) * (2 / width) - 1
+    y = (torch.arange(height, device=images.device) + 0.5) * (2 / height) - 1
+    places = torch.stack(
+        [x.expand(height, width), y[:, None].expand(height, width), torch.ones_like(x).expand(height, width)], dim=-1
+    )
+    moved = places.reshape(1, -1, 3) @ homographies.transpose(1, 2)
+    grid = (moved[..., :2] / moved[..., 2:]).reshape(-1, height, width, 2)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def augment(batch: Tensor, draws: Tensor, settings: Augmentation) -> Tensor:
+    """A training batch as the network takes it.
+
+    Args:
+        batch: uint8 (N, H, W) on the device.
+        draws: float (N, DRAWS) on the CPU, from `draw`.
+        settings: Strengths.
+
+    Returns:
+        float32 (N, 1, H, W) in [0, 1].
+    """
+    images = as_input(batch)
+    images = resample(images, geometry(draws, settings).to(batch.device, non_blocking=True))
+    lighting = ((2 * draws[:, 13:15] - 1) * settings.lighting).to(batch.device, non_blocking=True)
+    brightness, contrast = lighting[:, 0, None, None, None], 1 + lighting[:, 1, None, None, None]
+    mean = images.mean(dim=(2, 3), keepdim=True)
+    return ((images - mean) * contrast + mean + brightness / 2).clamp_(0, 1)
+
+
+def as_input(batch: Tensor) -> Tensor:
+    """uint8 (N, H, W) -> float32 (N, 1, H, W) in [0, 1]."""
+    return batch.unsqueeze(1).to(torch.float32).div_(255)

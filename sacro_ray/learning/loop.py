@@ -1,0 +1,250 @@
+"""The training run: phases of epochs, the best weights of each start the next, and a run that was stopped goes on where it was.
+
+Source: Bressem et al. 2021, Model training. Everything random is drawn from (seed, epoch, rank), so a resumed run and an undisturbed
+one take the same steps.
+"""
+
+import copy
+import importlib.metadata
+import logging
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from sacro_ray import __version__
+from sacro_ray.config import Experiment
+from sacro_ray.dataset.batches import batch_sizes, training_batches
+from sacro_ray.learning.augmentation import augment, draw
+from sacro_ray.learning.data import StageData, check_classes, data_digests, open_stage
+from sacro_ray.learning.inference import area_under_roc, score_split
+from sacro_ray.learning.network import SacroiliitisNet, build_network
+from sacro_ray.learning.objective import mixup, smoothed_cross_entropy
+from sacro_ray.learning.optimisation import build_optimizer, build_schedule, first_not_finite
+from sacro_ray.learning.place import Place, autocast, prepare_device, resolved_precision
+from sacro_ray.learning.range_finder import find_rate
+from sacro_ray.learning.run_folder import RunFolder
+from sacro_ray.learning.stages import Phase, plan
+
+log = logging.getLogger("sacro_ray")
+Row = dict[str, Any]
+BATCH_STREAM, MIXUP_STREAM, DROPOUT_STREAM = 1, 2, 3
+"""Names of independent random streams under one seed."""
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+class TrainingRun:
+    """One run of an experiment in one process; other ranks hold the same.
+
+    Attributes:
+        history: One row an epoch, as in history.csv.
+        best_auc: Highest validation AUC so far.
+    """
+
+    def __init__(self, experiment: Experiment, folder: RunFolder, place: Place) -> None:
+        self.experiment, self.training = experiment, experiment.training
+        self.folder, self.place = folder, place
+        prepare_device(place.device, self.training)
+        self.phases = plan(self.training)
+        self.history: list[Row] = []
+        self.best_auc = -1.0
+        self.phase_auc = -1.0
+        self.phase_best: dict[str, Tensor] = {}
+        self.digests = data_digests(experiment, experiment.cohorts_of("development"))
+        torch.manual_seed(experiment.seed)
+        self.network = build_network(experiment.model).to(place.device, memory_format=torch.channels_last)
+
+    def fit(self, on_epoch: Callable[[Row], None] = lambda row: None) -> None:
+        """Train what is left to train; `on_epoch` is called on every rank after each epoch is safe on the disk."""
+        state = self.folder.load_latest()
+        if state is not None:
+            self._restore(state)
+            if self.place.first:
+                self.folder.save_history(self.history)
+        for phase in self.phases:
+            done = len(self.history)
+            if done >= phase.last_epoch:
+                continue
+            data = open_stage(self.experiment, phase.size_px)
+            check_classes(data)
+            if done < phase.first_epoch:
+                if self.phase_best:
+                    self.network.load_state_dict(self.phase_best)
+                self.phase_auc, state = -1.0, None
+            self._fit_phase(phase, data, state, on_epoch)
+
+    def _fit_phase(self, phase: Phase, data: StageData, state: dict[str, Any] | None, on_epoch: Callable[[Row], None]) -> None:
+        frozen = phase.name == "frozen"
+        self.network.body.requires_grad_(not frozen)
+        steps = len(batch_sizes(len(data.training.images), phase.batch_size, self.place.ranks))
+        lr = self._rate(phase, data, state)
+        optimizer = build_optimizer(self.network, self.training, lr)
+        schedule = build_schedule(optimizer, self.training, steps * phase.epochs)
+        average = self._averaged()
+        if state is not None:
+            optimizer.load_state_dict(state["optimizer"])
+            schedule.load_state_dict(state["schedule"])
+            if average is not None:
+                average.load_state_dict(state["average"])
+        parallel = self.place.parallel(self.network)
+        model = torch.compile(parallel) if self.training.compile else parallel
+        for epoch in range(len(self.history) + 1, phase.last_epoch + 1):
+            started = time.perf_counter()
+            loss = self._train_epoch(model, phase, data, epoch, optimizer, schedule, average)
+            trained_s = time.perf_counter() - started
+            self._share_statistics()
+            auc = self._validate(data, average)
+            row: Row = {
+                "epoch": epoch, "stage": phase.stage + 1, "size_px": phase.size_px, "phase": phase.name, "lr": lr,
+                "train_loss": round(loss, 6), "val_auc": auc, "best_val_auc": max(auc, self.best_auc),
+                "images_per_s": round(len(data.training.images) / trained_s, 2), "seconds": round(time.perf_counter() - started, 3),
+            }  # fmt: skip
+            self._keep(row, phase, optimizer, schedule, average)
+            on_epoch(row)
+
+    def _train_epoch(
+        self, model: Any, phase: Phase, data: StageData, epoch: int,
+        optimizer: AdamW, schedule: LRScheduler, average: AveragedModel | None,
+    ) -> float:  # fmt: skip
+        """Train one epoch; answers the mean loss over all ranks."""
+        self.network.train()
+        if phase.name == "frozen" and not self.training.frozen_batch_norm_updates:
+            self.network.body.eval()
+        place, seed = self.place, self.experiment.seed
+        torch.manual_seed(int(np.random.SeedSequence((seed, DROPOUT_STREAM, epoch, place.rank)).generate_state(1)[0]))
+        order = training_batches(
+            len(data.training.images), phase.batch_size, place.ranks, place.rank, (seed, BATCH_STREAM, epoch)
+        )
+        # One row of random numbers a radiograph, the same whatever the number of ranks.
+        draws = draw(len(data.training.images), torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+        mixing = np.random.default_rng((seed, MIXUP_STREAM, epoch, place.rank))
+        labels = torch.from_numpy(data.training.labels)
+        global_sizes = batch_sizes(len(data.training.images), phase.batch_size, place.ranks)
+        losses: list[Tensor] = []
+        for indices, global_size in zip(order, global_sizes, strict=True):
+            pixels = torch.from_numpy(data.training.images[indices]).to(place.device, non_blocking=True)
+            chosen = torch.from_numpy(indices)
+            images = augment(pixels, draws[chosen], self.training.augmentation)
+            targets = labels[chosen].to(place.device, non_blocking=True)
+            images, targets = mixup(images, targets, self.training.mixup_alpha, mixing)
+            with autocast(place.device, self.training.precision):
+                logits = model(images.contiguous(memory_format=torch.channels_last))
+            # DDP averages over ranks; this weight makes that average the mean over the global batch, however uneven the shares.
+            loss = smoothed_cross_entropy(logits, targets, self.training.label_smoothing).sum() * (place.ranks / global_size)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+            if average is not None:
+                average.update_parameters(self.network)
+            losses.append(loss.detach())
+        self._stop_if_diverged(losses, order, data, epoch)
+        weights = np.array(global_sizes) / sum(global_sizes)
+        mine = float((torch.stack(losses).double().cpu().numpy() * weights).sum())
+        return float(np.mean(place.gather(mine)))
+
+    def _stop_if_diverged(self, losses: list[Tensor], order: list[Any], data: StageData, epoch: int) -> None:
+        step = first_not_finite(losses)
+        mine = [] if step is None else [str(data.training.records[i]["radiograph_id"]) for i in order[step]]
+        everybody = [name for part in self.place.gather(mine) for name in part]
+        if everybody:
+            raise DivergedError(
+                f"the loss of epoch {epoch} is not finite; the batch held the radiographs {', '.join(everybody)}. "
+                'The checkpoints of the epoch before are kept. Lower training.lr, or set training.precision = "fp32"'
+            )
+
+    def _rate(self, phase: Phase, data: StageData, state: dict[str, Any] | None) -> float:
+        """The phase's rate; a range test decides where it is `auto`, once, on the first rank."""
+        if phase.lr != "auto":
+            return phase.lr
+        if state is not None:
+            return float(self.history[-1]["lr"])
+        rate = None
+        if self.place.first:
+            rate = find_rate(copy.deepcopy(self.network), phase, data, self.experiment, self.place, self.folder)
+        return float(self.place.from_first(rate))
+
+    def _averaged(self) -> AveragedModel | None:
+        decay = self.training.weight_averaging
+        return AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
+
+    def _share_statistics(self) -> None:
+        """Give all ranks the batch-norm statistics of the first; each has seen its own share of the batches."""
+        if self.place.ranks > 1:
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+    def _validated(self, average: AveragedModel | None) -> SacroiliitisNet:
+        network = self.network if average is None else average.module
+        assert isinstance(network, SacroiliitisNet)
+        return network
+
+    def _validate(self, data: StageData, average: AveragedModel | None) -> float:
+        scores = score_split(
+            self._validated(average),
+            data.validation.images,
+            self.place,
+            self.training.precision,
+            self.training.flip_at_inference,
+        )
+        return area_under_roc(data.validation.labels, scores)
+
+    def _keep(self, row: Row, phase: Phase, optimizer: AdamW, schedule: LRScheduler, average: AveragedModel | None) -> None:
+        """Put the epoch on the disk: the best weights first, then the state that knows of them."""
+        auc = row["val_auc"]
+        if auc > self.phase_auc:
+            self.phase_auc = auc
+            weights = self._validated(average).state_dict()
+            self.phase_best = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
+        if auc > self.best_auc:
+            self.best_auc = auc
+            if self.place.first:
+                self.folder.save_best(self.phase_best, self.describe(row))
+        self.history.append(row)
+        if self.place.first:
+            self.folder.save_latest(
+                {
+                    "network": self.network.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "average": None if average is None else average.state_dict(),
+                    "phase_best": self.phase_best,
+                    "phase_auc": self.phase_auc,
+                    "best_auc": self.best_auc,
+                    "history": self.history,
+                    "digests": self.digests,
+                }  # fmt: skip
+            )
+            self.folder.save_history(self.history)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if state["digests"] != self.digests:
+            raise DivergedError(
+                "the shards are not those that this run began with; train under another name, or bring them back"
+            )
+        self.network.load_state_dict(state["network"])
+        self.history, self.best_auc = list(state["history"]), state["best_auc"]
+        self.phase_best, self.phase_auc = state["phase_best"], state["phase_auc"]
+        log.info("going on after epoch %d", len(self.history))
+
+    def describe(self, row: Row) -> dict[str, Any]:
+        """What stands beside the best weights."""
+        packages = ("torch", "torchvision", "ray", "numpy", "pydicom")
+        return {
+            "schema_version": 1, "epoch": row["epoch"], "auc": row["val_auc"], "size_px": row["size_px"],
+            "stage": row["stage"], "phase": row["phase"], "seed": self.experiment.seed, "data": self.digests,
+            "precision": resolved_precision(self.place.device, self.training.precision),
+            "config": self.experiment.as_dict(),
+            "versions": {"sacro_ray": __version__, "python": platform.python_version()}
+            | {package: importlib.metadata.version(package) for package in packages},
+        }  # fmt: skip

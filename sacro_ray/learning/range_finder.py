@@ -1,0 +1,70 @@
+"""The range test on the real network: writes its curve into the run folder and answers the rate of a phase."""
+
+from itertools import cycle
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from sacro_ray.config import Experiment
+from sacro_ray.dataset.batches import training_batches
+from sacro_ray.learning.augmentation import augment, draw
+from sacro_ray.learning.data import StageData
+from sacro_ray.learning.network import SacroiliitisNet
+from sacro_ray.learning.objective import smoothed_cross_entropy
+from sacro_ray.learning.optimisation import build_optimizer, group_rates, range_test, set_rate, suggested_rate
+from sacro_ray.learning.place import Place, autocast
+from sacro_ray.learning.run_folder import RunFolder, write_whole
+from sacro_ray.learning.stages import Phase
+
+RANGE_STREAM = 4
+
+
+def find_rate(
+    network: SacroiliitisNet, phase: Phase, data: StageData, experiment: Experiment, place: Place, folder: RunFolder
+) -> float:
+    """Run the range test of Smith 2017 on a copy of the network, which it spoils, with the phase's layers and batches.
+
+    Returns:
+        The suggested rate of the head; range_test/epoch_NNNN.csv and .png in the run folder show the curve.
+    """
+    training, seed = experiment.training, experiment.seed
+    network.train()
+    if phase.name == "frozen":
+        network.body.eval()
+    optimizer = build_optimizer(network, training, 1.0)
+    ratios = group_rates(1.0, 3, training.discriminative_ratio)[-len(optimizer.param_groups) :]
+    count = len(data.training.images)
+    alone = min(phase.batch_size, count)
+    batches = cycle(training_batches(count, alone, 1, 0, (seed, RANGE_STREAM, phase.first_epoch)))
+    draws = draw(count, torch.Generator().manual_seed(seed))
+    labels = torch.from_numpy(data.training.labels)
+
+    def step(rate: float) -> Tensor:
+        chosen = torch.from_numpy(next(batches))
+        images = augment(
+            torch.from_numpy(data.training.images[chosen.numpy()]).to(place.device), draws[chosen], training.augmentation
+        )
+        set_rate(optimizer, [rate * ratio for ratio in ratios])
+        with autocast(place.device, training.precision):
+            logits = network(images.contiguous(memory_format=torch.channels_last))
+        loss = smoothed_cross_entropy(logits, labels[chosen].to(place.device), training.label_smoothing).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    rates, losses = range_test(step)
+    chosen_rate = suggested_rate(rates, losses)
+    path = folder.path / "range_test" / f"epoch_{phase.first_epoch:04d}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "lr,loss\n" + "".join(f"{rate:.6e},{loss:.6f}\n" for rate, loss in zip(rates, losses, strict=True))
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.semilogx(rates, losses)
+    axes.axvline(chosen_rate, linestyle="--", label=f"chosen: {chosen_rate:.1e}")
+    axes.set(xlabel="learning rate of the head", ylabel="running mean of the loss", title=f"{phase.name}, {phase.size_px} px")
+    axes.legend()
+    figure.savefig(path.with_suffix(".png"), dpi=120)
+    return chosen_rate

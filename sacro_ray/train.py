@@ -1,0 +1,50 @@
+"""`train EXPERIMENT.toml`: shards into a trained network and its run folder."""
+
+import sys
+from pathlib import Path
+
+from sacro_ray import command
+from sacro_ray.config import Experiment, load_experiment
+from sacro_ray.learning.stages import plan
+
+
+def main(argv: list[str]) -> Path | str:
+    """Train, or with --dry-run print the resolved configuration and the plan."""
+    parser = command.parser(
+        "train",
+        "Train the network of an experiment on its prepared shards; started again, it goes on where it was stopped.",
+        "python -m sacro_ray.train experiments/demo.toml --set training.mixup_alpha=0.2",
+    )
+    parser.add_argument("experiment", help="experiments/NAME.toml, or the best.toml of a sweep")
+    parser.add_argument(
+        "--runs", default="experiments/runs", metavar="DIR", help="where run folders lie (default: %(default)s)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop")
+    command.add_common(parser)
+    arguments = parser.parse_args(argv)
+    experiment = load_experiment(arguments.experiment, arguments.set)
+    if arguments.dry_run:
+        print(experiment.as_toml(), file=sys.stdout)
+        return describe_plan(experiment)
+    from sacro_ray.cluster.training import train
+
+    return train(experiment, Path(arguments.runs), arguments.address)
+
+
+def describe_plan(experiment: Experiment) -> str:
+    """The phases of a run, a line each, as comments below the configuration."""
+    lines = [
+        f"# epochs {phase.first_epoch}-{phase.last_epoch}: {phase.size_px} px, batch {phase.batch_size}, "
+        f"{'head alone' if phase.name == 'frozen' else 'all layers'}, learning rate {phase.lr}"
+        for phase in plan(experiment.training)
+    ]
+    return "\n".join(lines)
+
+
+def cli(argv: list[str] | None = None) -> None:
+    """Entry of the command."""
+    command.run(main, argv)
+
+
+if __name__ == "__main__":
+    cli()

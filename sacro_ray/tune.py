@@ -1,0 +1,37 @@
+"""`tune EXPERIMENT.toml`: an Optuna sweep on Ray Tune."""
+
+from pathlib import Path
+
+from sacro_ray import command
+from sacro_ray.config import load_experiment
+
+
+def main(argv: list[str]) -> Path:
+    """Run a sweep, or go on with one."""
+    parser = command.parser(
+        "tune",
+        "Search settings of an experiment for the best validation AUC; writes trials.csv, pictures and a best.toml that train takes.",
+        "python -m sacro_ray.tune experiments/demo.toml --trials 6",
+    )
+    parser.add_argument("experiment", help="experiments/NAME.toml")
+    parser.add_argument("--trials", type=int, default=None, metavar="N", help="number of trials (default: search.trials)")
+    parser.add_argument("--resume", action="store_true", help="go on with a sweep that was stopped")
+    parser.add_argument(
+        "--runs", default="experiments/runs", metavar="DIR", help="where NAME-sweep/ lies (default: %(default)s)"
+    )
+    command.add_common(parser)
+    arguments = parser.parse_args(argv)
+    overrides = [*arguments.set, *([f"search.trials={arguments.trials}"] if arguments.trials is not None else [])]
+    experiment = load_experiment(arguments.experiment, overrides)
+    from sacro_ray.cluster.search import search
+
+    return search(experiment, Path(arguments.runs), arguments.resume, arguments.address)
+
+
+def cli(argv: list[str] | None = None) -> None:
+    """Entry of the command."""
+    command.run(main, argv)
+
+
+if __name__ == "__main__":
+    cli()
