@@ -1,0 +1,168 @@
+"""Any radiograph file to one grey image: the only way in, for `prepare` and `score` alike."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sacro_ray.config import Prepare
+from sacro_ray.imaging import dicom
+from sacro_ray.imaging.collimation import exposed_box
+from sacro_ray.imaging.exclusion import ExcludedRadiograph
+from sacro_ray.imaging.greyscale import Grey, equalise, robust_range, stretch
+from sacro_ray.imaging.picture import Values, read_picture
+
+IMAGE_ENDINGS = {".dcm", ".dicom", ".dic", ".ima", ".tif", ".tiff", ".png", ".jpg", ".jpeg"}
+PICTURE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+Box = tuple[int, int, int, int]
+
+__all__ = ["Box", "ExcludedRadiograph", "Radiograph", "looks_like_image", "read_radiograph"]
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """A radiograph, ready to be stored.
+
+    Attributes:
+        pixels: uint8, shape (height, width), MONOCHROME2 sense (bone bright), longest side at most `store_size`.
+        spacing_mm: Row and column spacing of `pixels`, mm; None where the file does not say.
+        greyscale: What was really applied: `window`, `voi_lut`, `percentile` or `stored` (8-bit pictures as they are),
+            with `+clahe` where asked.
+        notes: Remarks such as `no_window` or `spoilt_window`.
+        box: Left, top, right, bottom of what was kept, pixels of the file's image, right and bottom exclusive.
+        source_size: Height and width of the file's image, pixels.
+        header: The allowed DICOM header fields, by keyword.
+        simulated: The header says that a program drew it.
+    """
+
+    pixels: Grey
+    spacing_mm: tuple[float, float] | None
+    greyscale: str
+    notes: tuple[str, ...]
+    box: Box
+    source_size: tuple[int, int]
+    header: dict[str, str] = field(default_factory=dict)
+    simulated: bool = False
+
+
+def looks_like_image(path: str | Path) -> bool:
+    """Whether a file has a known image ending or a DICOM header."""
+    path = Path(path)
+    if path.suffix.lower() in IMAGE_ENDINGS:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def read_radiograph(data: bytes, settings: Prepare, box: Box | None = None) -> Radiograph:
+    """Decode, crop, bring to 8 grey levels and to the stored size.
+
+    Args:
+        data: The bytes of a DICOM, TIFF, PNG or JPEG file.
+        settings: `greyscale`, `window`, `crop`, `modalities` and `store_size` count here.
+        box: Left, top, right, bottom of the table's crop in pixels of the file's image; used with crop = "table" and
+            crop = "collimation" (which then cuts further).
+
+    Raises:
+        ExcludedRadiograph: It cannot be used; `reason` says why.
+    """
+    if not data:
+        raise ExcludedRadiograph("empty_file")
+    dataset = None
+    # DICOM first: the preamble of a dual-purpose file is a TIFF header (PS3.10, 7.1).
+    if data[128:132] != b"DICM" and data.startswith(PICTURE_STARTS):
+        values = read_picture(data)
+    elif dicom.is_dicom(data[:132]):
+        with dicom.quiet():
+            dataset = dicom.open_dicom(data)
+            dicom.check_header(dataset, settings.modalities)
+            values = dicom.stored_values(dataset)
+    else:
+        raise ExcludedRadiograph("not_an_image")
+    height, width = values.shape
+    kept = box if box is not None and settings.crop != "none" else (0, 0, width, height)
+    left, top, right, bottom = kept
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise ExcludedRadiograph("crop_outside", f"the image is {width} x {height} pixels")
+    pixels, way, notes = _to_grey(values[top:bottom, left:right], dataset, settings)
+    if settings.crop == "collimation":
+        x0, y0, x1, y1 = exposed_box(pixels)
+        pixels, kept = pixels[y0:y1, x0:x1], (left + x0, top + y0, left + x1, top + y1)
+    if pixels.min() == pixels.max():
+        raise ExcludedRadiograph("blank")
+    stored = _fit(pixels, settings.store_size)
+    if settings.greyscale == "clahe":
+        stored, way = equalise(stored), f"{way}+clahe"
+    spacing, header, simulated = None, {}, False
+    if dataset is not None:
+        with dicom.quiet():
+            spacing, header, simulated = dicom.spacing_mm(dataset), dicom.allowed_header(dataset), dicom.is_simulated(dataset)
+    if spacing:
+        spacing = (spacing[0] * pixels.shape[0] / stored.shape[0], spacing[1] * pixels.shape[1] / stored.shape[1])
+    return Radiograph(stored, spacing, way, notes, kept, (height, width), header, simulated)
+
+
+def _to_grey(values: Values, dataset: "dicom.pydicom.Dataset | None", settings: Prepare) -> tuple[Grey, str, tuple[str, ...]]:
+    """Grey levels of the stored values, how they came about, and remarks."""
+    if values.dtype.kind == "f":
+        values = _sixteen_bits(values)
+    first = int(values.min())
+    span = int(values.max()) - first
+    if span > 0xFFFF:
+        raise ExcludedRadiograph("unsupported_pixels")
+    index = (values.astype(np.int32) - first) if values.dtype != np.uint8 or first else values
+    counts = np.bincount(index.ravel(), minlength=span + 1)
+    levels = np.arange(first, first + span + 1, dtype=np.int64)
+    grey: Grey | None = None
+    way, notes, inverted = "percentile", [], False
+    empty = np.zeros(levels.shape, dtype=bool)
+    measured: np.ndarray = levels
+    monochrome = dataset is not None and dataset.get("PhotometricInterpretation") in ("MONOCHROME1", "MONOCHROME2")
+    if dataset is not None and monochrome:
+        with dicom.quiet():
+            empty = dicom.padding(dataset, levels)
+            counts = np.where(empty, 0, counts)
+            measured, grey, word = dicom.grey_curve(dataset, levels, counts, settings.window)
+            inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
+        if grey is None:
+            notes.append(word)
+        else:
+            way = word
+    elif values.dtype == np.uint8:
+        grey, way = levels.astype(np.uint8), "stored"
+    if grey is None or settings.greyscale == "percentile":
+        limits = robust_range(measured, counts)
+        if limits is None:
+            raise ExcludedRadiograph("blank")
+        grey, way = stretch(measured, *limits), "percentile"
+    if inverted:
+        grey = 255 - grey
+    grey = np.where(empty, np.uint8(0), grey)
+    return grey[index], way, tuple(notes)
+
+
+def _sixteen_bits(values: Values) -> Values:
+    """Floating-point grey values as 65,536 levels between their extremes; what is not finite becomes the lowest."""
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise ExcludedRadiograph("blank")
+    low, high = float(values[finite].min()), float(values[finite].max())
+    if low == high:
+        raise ExcludedRadiograph("blank")
+    scaled = (np.where(finite, values, low).astype(np.float64) - low) / (high - low)
+    return np.rint(scaled * 0xFFFF).astype(np.uint16)
+
+
+def _fit(pixels: Grey, longest: int) -> Grey:
+    """Shrink to the longest side, aspect kept, antialiased (Pillow widens the filter by the factor); never enlarge."""
+    height, width = pixels.shape
+    factor = longest / max(height, width)
+    if factor >= 1:
+        return np.ascontiguousarray(pixels)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
