@@ -1,0 +1,76 @@
+"""`evaluate`: cut-offs, tables, figures, metrics.json and report.html of a run, or of predictions given as CSV."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from sacro_ray import command
+from sacro_ray.config import EvaluationOnly, build_settings
+from sacro_ray.errors import UserError
+from sacro_ray.evaluation.pipeline import evaluate_predictions
+from sacro_ray.evaluation.predictions import read_predictions, refuse_overlap
+
+EXAMPLES = """
+  sacro-ray evaluate experiments/runs/demo
+  sacro-ray evaluate --validation validation.csv --test test.csv --out evaluation --cutoff half=0.5"""
+
+
+def main(argv: list[str]) -> Path:
+    """Evaluate a run folder, or tables of predictions; answers the report's path."""
+    arguments = command.parser(
+        "evaluate",
+        "Cut-offs from validation, then every number with its interval on validation and test: tables, figures, metrics.json, report.html.",
+        EXAMPLES,
+    )
+    arguments.add_argument("run", nargs="?", metavar="RUN_DIR", help="a run folder; its external test shards are scored first")
+    arguments.add_argument("--validation", metavar="CSV", help="predictions: radiograph_id, probability, label, ...")
+    arguments.add_argument("--test", metavar="CSV", help="the same for the external test cohort")
+    arguments.add_argument("--out", metavar="DIR", help="where the evaluation of --validation and --test goes")
+    arguments.add_argument(
+        "--cutoff", action="append", default=[], metavar="NAME=VALUE", help="a fixed cut-off to report beside the three; repeatable"
+    )
+    command.add_common(arguments)
+    given = arguments.parse_args(argv)
+    fixed = _fixed_cutoffs(given.cutoff)
+    if given.run is None:
+        return _evaluate_tables(given, fixed)
+    if given.validation or given.test or given.out:
+        raise UserError("give either RUN_DIR, or --validation, --test and --out, not both; a run's evaluation goes into its folder")
+    from sacro_ray.cluster.final_evaluation import evaluate_run  # tables of predictions need neither Ray nor torch
+
+    return evaluate_run(Path(given.run), given.set, given.address, fixed)
+
+
+def _evaluate_tables(given: Namespace, fixed: dict[str, float]) -> Path:
+    if not given.validation or not given.out:
+        raise UserError("give a run folder, or --validation CSV and --out DIR (and --test CSV); see evaluate --help")
+    settings = build_settings(EvaluationOnly, {}, given.set, "--set (with predictions: seed and evaluation.*)")
+    validation = read_predictions(given.validation)
+    test = read_predictions(given.test) if given.test else None
+    if test is not None:
+        refuse_overlap(validation, test, ["radiograph_id"])
+    return evaluate_predictions(validation, test, settings.evaluation, settings.seed, Path(given.out), fixed)
+
+
+def _fixed_cutoffs(texts: list[str]) -> dict[str, float]:
+    result: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not name.replace("-", "_").isidentifier() or not 0 <= number <= 1:
+            raise UserError(f"--cutoff {text}: expected NAME=VALUE with a value from 0 to 1, such as --cutoff half=0.5")
+        if name in result:
+            raise UserError(f"--cutoff {text}: {name} is given twice; each cut-off needs its own name")
+        result[name] = number
+    return result
+
+
+def cli(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    command.run(main, argv)
+
+
+if __name__ == "__main__":
+    cli()

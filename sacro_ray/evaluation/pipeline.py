@@ -1,0 +1,64 @@
+"""The whole evaluation: predictions in; metrics.json, tables, figures and report.html out."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from sacro_ray.config import Evaluation
+from sacro_ray.evaluation import sections
+from sacro_ray.evaluation.context import ReportContext
+from sacro_ray.evaluation.files import claim, write_bytes, write_json, write_text
+from sacro_ray.evaluation.metrics import all_cutoffs, compute_metrics
+from sacro_ray.evaluation.predictions import check_predictions, refuse_overlap
+from sacro_ray.evaluation.report import render
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_predictions(
+    validation: pd.DataFrame,
+    test: pd.DataFrame | None,
+    settings: Evaluation,
+    seed: int,
+    out: Path,
+    fixed_cutoffs: Mapping[str, float],
+    context: ReportContext = ReportContext(),  # noqa: B008 (frozen)
+) -> Path:
+    """Evaluate predictions and write everything into a folder.
+
+    Args:
+        validation: Predictions as `read_predictions` returns them; the cut-offs come from these alone.
+        test: The same of the external test cohort, or None.
+        settings: Targets, folds and repetitions.
+        seed: Of the cross-validation and the bootstraps; the same seed gives the same files.
+        out: The folder; made where it is missing.
+        fixed_cutoffs: Given cut-offs by name, reported beside the three.
+        context: What the run adds to the report.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        UserError: The predictions cannot be evaluated, or `out` holds the evaluation of other predictions.
+    """
+    validation = check_predictions(validation, "validation")
+    if test is not None:
+        test = check_predictions(test, "test")
+        refuse_overlap(validation, test, ["cohort", "radiograph_id"])
+    cutoffs = all_cutoffs(validation, settings, seed, fixed_cutoffs)
+    metrics = compute_metrics(validation, test, cutoffs, settings, seed)
+    claim(out, validation, test)
+    write_json(out / "metrics.json", metrics)
+    parts = sections.build(validation, test, cutoffs, metrics, context)
+    for part in parts:
+        for table in part.tables:
+            if table.rows:
+                write_text(out / "tables" / f"{table.name}.csv", table.frame().to_csv(index=False))
+        for chart in part.charts:
+            write_text(out / "figures" / f"{chart.name}.svg", chart.svg())
+            write_bytes(out / "figures" / f"{chart.name}.png", chart.png())
+    report = out / "report.html"
+    write_text(report, render(f"{context.title}: evaluation" if context.title != "Evaluation" else "Evaluation", parts, context.simulated))
+    return report

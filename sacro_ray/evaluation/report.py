@@ -1,0 +1,61 @@
+"""report.html: one file with everything in it, from sections of text, figures and tables."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from sacro_ray.evaluation.plotting import Chart
+from sacro_ray.evaluation.tables import Table
+
+
+@dataclass(frozen=True)
+class Card:
+    """A number of the summary, with what it is of and where it comes from."""
+
+    label: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report; empty parts are not shown."""
+
+    id: str
+    title: str
+    text: Sequence[str] = field(default_factory=list)
+    cards: Sequence[Card] = field(default_factory=list)
+    charts: Sequence[Chart] = field(default_factory=list)
+    tables: Sequence[Table] = field(default_factory=list)
+
+
+def render(title: str, sections: Sequence[Section], simulated: bool) -> str:
+    """The report as an HTML document.
+
+    Args:
+        title: Its heading.
+        sections: In their order.
+        simulated: Whether a banner says that the data are simulated.
+    """
+    package = files("sacro_ray.evaluation")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(package.joinpath("report.html").read_text(encoding="utf-8"))
+    return template.render(
+        title=title,
+        sections=[_prepared(section) for section in sections],
+        simulated=simulated,
+        css=Markup(package.joinpath("report.css").read_text(encoding="utf-8")),
+        script=Markup(package.joinpath("hover.html").read_text(encoding="utf-8")),
+    )
+
+
+def _prepared(section: Section) -> dict[str, Any]:
+    charts = [
+        {"title": c.title, "caption": c.caption, "svg": Markup(c.inline_svg()), "hover": json.dumps(c.hover_points())} for c in section.charts
+    ]
+    return {**section.__dict__, "charts": charts, "tables": [table for table in section.tables if table.rows]}

@@ -1,0 +1,127 @@
+"""The tables: rows once, shown as text with intervals in the report and as plain numbers in a CSV."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+PROPORTIONS = ("sensitivity", "specificity", "ppv", "npv", "agreement")
+Cell = str | int | float | Mapping[str, Any] | None  # a mapping is an estimate as in metrics.json
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report.
+
+    Attributes:
+        name: File name without ending.
+        title: One line above it.
+        rows: One mapping a row, all with the same columns.
+        note: What a reader must know to read it.
+    """
+
+    name: str
+    title: str
+    rows: Sequence[Mapping[str, Cell]]
+    note: str = ""
+
+    @property
+    def columns(self) -> list[str]:
+        """The headings."""
+        return list(self.rows[0]) if self.rows else []
+
+    def text_rows(self) -> list[list[str]]:
+        """The cells as they are shown."""
+        return [[shown(row[column]) for column in self.columns] for row in self.rows]
+
+    def frame(self) -> pd.DataFrame:
+        """The cells as plain values; an estimate takes three columns, its value and the ends of its interval."""
+        return pd.DataFrame([_plain(row) for row in self.rows])
+
+
+def with_interval(estimate: Mapping[str, Any], digits: int = 2) -> str:
+    """An estimate of metrics.json as text, such as 0.92 (0.89–0.94)."""
+    if estimate["estimate"] is None:
+        return "–"
+    if estimate["low"] is None:
+        return f"{estimate['estimate']:.{digits}f}"
+    return f"{estimate['estimate']:.{digits}f} ({estimate['low']:.{digits}f}–{estimate['high']:.{digits}f})"
+
+
+def shown(cell: Cell) -> str:
+    """A cell as text."""
+    if cell is None:
+        return "–"
+    if isinstance(cell, Mapping):
+        return with_interval(cell)
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+
+
+def performance(metrics: Mapping[str, Any]) -> Table:
+    """AUC, average precision, Brier score and calibration error of each split."""
+    rows = [
+        {
+            "set": split,
+            "n": metrics[split]["n"],
+            "positive": metrics[split]["positives"],
+            "AUC": metrics[split]["auc"],
+            "average precision": metrics[split]["average_precision"],
+            "Brier score": metrics[split]["brier"],
+            "calibration error": metrics[split]["expected_calibration_error"],
+        }
+        for split in ("validation", "test")
+        if split in metrics
+    ]
+    return Table("performance", "Performance over all cut-offs", rows, "95 % intervals: AUC DeLong; the others by bootstrap of patients.")
+
+
+def at_cutoffs(split: str, metrics: Mapping[str, Any]) -> Table:
+    """Proportions and kappa of one split at each cut-off."""
+    rows = [
+        {"cut-off": name, "value": at["cutoff"], "n": metrics["n"], **{p: at[p] for p in PROPORTIONS}, "kappa": at["kappa"]}
+        for name, at in metrics["at_cutoff"].items()
+    ]
+    return Table(f"at_cutoff_{split}", f"At each cut-off, {split}", rows, "95 % intervals: proportions Wilson; kappa bootstrap of patients.")
+
+
+def confusion(split: str, metrics: Mapping[str, Any]) -> Table:
+    """The study's Tables 2 and 3: model in rows, reference in columns."""
+    rows: list[dict[str, Cell]] = []
+    for name, at in metrics["at_cutoff"].items():
+        tn, fp, fn, tp = (at[cell] for cell in ("tn", "fp", "fn", "tp"))
+        for call, negative, positive in (("negative", tn, fn), ("positive", fp, tp), ("total", tn + fp, fn + tp)):
+            rows.append(
+                {"cut-off": name, "model predicts": call, "reference negative": negative, "reference positive": positive,
+                 "total": negative + positive}
+            )  # fmt: skip
+    return Table(f"confusion_{split}", f"Confusion tables, {split}", rows)
+
+
+def discordant(metrics: Mapping[str, Any]) -> Table:
+    """How the model calls the radiographs on which the readers differ."""
+    rows = [
+        {"cut-off": name, "n": metrics["n"], "called negative": calls["negative"], "called positive": calls["positive"]}
+        for name, calls in metrics["at_cutoff"].items()
+    ]
+    return Table("discordant", "Radiographs on which the readers differ, test", rows, "Without a reference label; only the calls are counted.")
+
+
+def agreement(split: str, readers: Mapping[str, Any]) -> Table:
+    """Kappa and agreement of readers and model."""
+    rows = [
+        {"pair": pair.replace("|", " – "), "n": both["n"], "kappa": both["kappa"], "agreement": both["agreement"]}
+        for pair, both in readers.items()
+    ]
+    note = "The whole cohort, radiographs without a reference label included; the model at the balanced cut-off."
+    return Table(f"agreement_{split}", f"Readers and model, {split}", rows, note)
+
+
+def _plain(row: Mapping[str, Cell]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, cell in row.items():
+        if isinstance(cell, Mapping):
+            result |= {name: cell["estimate"], f"{name} low": cell["low"], f"{name} high": cell["high"]}
+        else:
+            result[name] = cell
+    return result
