@@ -73,7 +73,7 @@ def open_dicom(data: bytes) -> pydicom.Dataset:
         raise
     except EOFError:
         raise ExcludedRadiograph("truncated", "the file ends within the header") from None
-    except Exception:  # noqa: BLE001 - damage in a header surfaces as any error, with header content in its message
+    except Exception:
         raise ExcludedRadiograph("not_an_image", "the DICOM header is damaged") from None
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little_endian = dataset.original_encoding
@@ -126,7 +126,7 @@ def stored_values(dataset: pydicom.Dataset) -> Values:
             raise ExcludedRadiograph("truncated")
     try:
         values, _ = decoder.as_array(dataset)
-    except Exception:  # noqa: BLE001 - each decoder has errors of its own, and their messages may quote the header
+    except Exception:
         values = _by_imagecodecs(dataset)
     if values.shape[:2] != (dataset.Rows, dataset.Columns):
         raise ExcludedRadiograph("undecodable", "the compressed picture has another size than the header says")
@@ -140,7 +140,7 @@ def _by_imagecodecs(dataset: pydicom.Dataset) -> Values:
     try:
         frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
         values: Values = imagecodecs.jpeg_decode(frame)
-    except Exception:  # noqa: BLE001 - as above
+    except Exception:
         raise ExcludedRadiograph("undecodable") from None
     return values
 
@@ -185,7 +185,7 @@ def grey_curve(dataset: pydicom.Dataset, levels: Levels, counts: Counts, window:
             grey, way = stretch(curve[:-2], float(curve[-2]), float(curve[-1])), "window"
         else:
             return modality, None, "no_window"
-    except Exception:  # noqa: BLE001 - a window of letters, of width 0, a LUT of the wrong length: the header is not usable
+    except Exception:
         return modality, None, "spoilt_window"
     if spoilt(modality, grey, counts):
         return modality, None, "spoilt_window"

@@ -73,7 +73,7 @@ def _read_with_pillow(data: bytes) -> Values:
                 raise ExcludedRadiograph("multi_frame")
             image.load()
             if image.mode not in ("L", "I;16", "I;16B", "I", "F", "LA", "RGB", "RGBA"):
-                image = image.convert("L" if image.mode == "1" else "RGB")  # noqa: PLW2901
+                image = image.convert("L" if image.mode == "1" else "RGB")
             values = np.asarray(image)
     except ExcludedRadiograph:
         raise
@@ -103,7 +103,7 @@ def _read_tiff(data: bytes) -> Values:
         raise
     except MemoryError:
         raise ExcludedRadiograph("too_large") from None
-    except Exception:  # noqa: BLE001 - a TIFF's tags are offsets and sizes: damage surfaces as any error of any library beneath
+    except Exception:
         raise ExcludedRadiograph("not_an_image", "the TIFF is damaged or of an unknown kind") from None
     if values.ndim == 3 and planes_first:
         values = np.moveaxis(values, 0, -1)
