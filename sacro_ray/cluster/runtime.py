@@ -50,3 +50,13 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def answer(reference: Any) -> Any:
+    """The result of a Ray task; a `UserError` in it comes back as itself and not wrapped in the worker's traceback."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise

@@ -64,9 +64,9 @@ def own_values(experiment: Experiment) -> dict[str, Any]:
 def _distribution(dimension: Range | Choices) -> BaseDistribution:
     if isinstance(dimension, Choices):
         return CategoricalDistribution(dimension.choices)
-    low, high = _number(dimension, dimension.low), _number(dimension, dimension.high)
-    kind = IntDistribution if dimension.integer else FloatDistribution
-    return kind(low, high, log=dimension.log)
+    if dimension.integer:
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
 def _number(dimension: Range, value: float) -> float | int:

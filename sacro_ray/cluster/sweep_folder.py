@@ -1,6 +1,7 @@
 """The sweep's folder: what was asked, how each trial ended, and the tables and pictures made of that.
 
-Layout: sweep.toml, data.json, trials/<id>/ (a run folder each, with trial.json once it has ended), trials.csv, sweep.png, study.db, best.toml.
+Layout: sweep.toml, data.json, trials/<id>/ (a run folder each, with trial.json once it has ended), and of all trials trials.csv,
+sweep.png, study.db and best.toml.
 """
 
 import json
@@ -121,15 +122,14 @@ class SweepFolder:
         space = distributions(experiment)
         for record in self.records():
             failed = record["best_auc"] is None
-            study.add_trial(
-                optuna.trial.create_trial(
-                    state=TrialState.FAIL if failed else TrialState[record["state"]],
-                    value=None if failed else record["best_auc"],
-                    params=record["values"],
-                    distributions=space,
-                    intermediate_values=dict(enumerate(record["aucs"], 1)),
-                )  # fmt: skip
+            frozen = optuna.trial.create_trial(
+                state=TrialState.FAIL if failed else TrialState[record["state"]],
+                value=None if failed else record["best_auc"],
+                params=record["values"],
+                distributions=space,
+                intermediate_values=dict(enumerate(record["aucs"], 1)),
             )
+            study.add_trial(frozen)
         temporary.replace(path)
 
 
@@ -158,7 +158,7 @@ class TrialKeeper(Callback):  # type: ignore[misc]
         rows = pd.read_csv(history) if history.exists() else pd.DataFrame(columns=["epoch", "val_auc", "seconds"])
         done = len(rows) >= plan(self.experiment.training)[-1].last_epoch
         usable = error is None and len(rows) > 0
-        best = rows.loc[rows["val_auc"].idxmax()] if usable else None
+        best = rows.iloc[int(rows["val_auc"].to_numpy().argmax())] if usable else None
         record: Record = {
             "number": _number(trial), "trial_id": trial.trial_id,
             "state": ("COMPLETE" if done else "PRUNED") if usable else "FAIL", "values": dict(trial.config),

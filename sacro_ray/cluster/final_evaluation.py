@@ -1,0 +1,161 @@
+"""The final evaluation: a Ray actor with the run's best network scores the external test shards and writes the report."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import ray
+import torch
+from matplotlib import colormaps
+from PIL import Image
+
+from sacro_ray.cluster.runtime import answer, ray_session
+from sacro_ray.config import Experiment
+from sacro_ray.dataset.cache import CachedSplit, open_split
+from sacro_ray.dataset.manifest import read_manifest
+from sacro_ray.errors import UserError
+from sacro_ray.evaluation.context import Example, Group, ReportContext
+from sacro_ray.evaluation.cutoffs import cross_validated_cutoffs
+from sacro_ray.evaluation.pipeline import evaluate_predictions
+from sacro_ray.evaluation.predictions import labelled, read_predictions
+from sacro_ray.learning.explanation import grad_cam
+from sacro_ray.learning.place import Place
+from sacro_ray.learning.predictions import load_best_network, write_predictions
+from sacro_ray.learning.run_folder import RunFolder
+
+EXAMPLES_A_GROUP = 2
+OVERLAY_OPACITY = 0.45
+
+
+def evaluate_run(run: Path, overrides: Sequence[str], address: str | None, fixed_cutoffs: Mapping[str, float]) -> Path:
+    """Evaluate a run folder on the Ray at `address`; answers the path of report.html.
+
+    Raises:
+        UserError: The folder is no run folder, its training is not complete, or its external test cohorts are not prepared.
+    """
+    folder = RunFolder(run.resolve())
+    experiment = folder.experiment(overrides)
+    if not folder.validation_predictions.exists():
+        raise UserError(f"the training of {run} is not complete (no predictions/validation.csv); start train again, it goes on")
+    for cohort in experiment.cohorts_of("external_test"):
+        read_manifest(experiment.prepare.shards, cohort)
+    with ray_session(address):
+        resources = ray.cluster_resources()
+        gpus = 1 if resources.get("GPU", 0) >= 1 else 0
+        cpus = min(8, int(resources.get("CPU", 1)))
+        actor = FinalEvaluation.options(num_gpus=gpus, num_cpus=cpus).remote(str(folder.path), experiment.as_toml(), cpus)
+        return Path(answer(actor.evaluate.remote(dict(fixed_cutoffs))))
+
+
+@ray.remote
+class FinalEvaluation:
+    """Holds the best network of a run, next to a GPU where the cluster has one."""
+
+    def __init__(self, run: str, experiment_toml: str, cpus: int) -> None:
+        import tomllib
+
+        from sacro_ray.config import build_experiment
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if device.type == "cpu":
+            torch.set_num_threads(cpus)
+        self.folder, self.place = RunFolder(Path(run)), Place(device)
+        self.experiment = build_experiment(tomllib.loads(experiment_toml))
+
+    def evaluate(self, fixed_cutoffs: dict[str, float]) -> str:
+        """Score the external test cohorts, and write tables, figures and the report; answers the report's path."""
+        experiment, folder = self.experiment, self.folder
+        external = experiment.cohorts_of("external_test")
+        test = None
+        if external:
+            write_predictions(folder, self.place, external, "test", folder.test_predictions)
+            test = read_predictions(folder.test_predictions)
+        validation = read_predictions(folder.validation_predictions)
+        context = self._context(validation, test, external)
+        out = folder.path / "evaluation"
+        report = evaluate_predictions(validation, test, experiment.evaluation, experiment.seed, out, fixed_cutoffs, context)
+        return str(report)
+
+    def _context(self, validation: pd.DataFrame, test: pd.DataFrame | None, external: list[str]) -> ReportContext:
+        experiment, folder = self.experiment, self.folder
+        cohorts = [*experiment.cohorts_of("development"), *external]
+        manifests = [read_manifest(experiment.prepare.shards, cohort) for cohort in cohorts]
+        network, _, size_px = load_best_network(folder, self.place)
+        _, description = folder.load_best()
+        splits = [(experiment.cohorts_of("development"), "train"), (experiment.cohorts_of("development"), "validation")]
+        opened = [self._open(names, split, size_px) for names, split in (*splits, *([(external, "test")] if external else []))]
+        sample = labelled(validation, str(folder.validation_predictions))
+        chosen = cross_validated_cutoffs(sample.labels, sample.probabilities, sample.patients, experiment.evaluation, experiment.seed)
+        balanced = next(cutoff.value for cutoff in chosen if cutoff.name == "balanced")
+        shown, table = (opened[-1], test) if test is not None else (opened[1], validation)
+        return ReportContext(
+            title=experiment.name,
+            config=(folder.path / "config.toml").read_text(encoding="utf-8"),
+            history=pd.read_csv(folder.path / "history.csv"),
+            manifests=[json.loads(manifest.model_dump_json()) for manifest in manifests],
+            baseline=baseline_table(opened),
+            examples=gallery(network, shown, table, balanced, self.place),
+            simulated=any(manifest.simulated for manifest in manifests),
+            versions=description["versions"],
+            data_digest=", ".join(f"{manifest.cohort} {manifest.digest[:12]}" for manifest in manifests),
+        )
+
+    def _open(self, cohorts: list[str], split: str, size_px: int) -> CachedSplit:
+        experiment: Experiment = self.experiment
+        budget = experiment.training.cache_gib
+        return open_split(experiment.prepare.shards, cohorts, split, size_px, experiment.model.fit, budget)
+
+
+def baseline_table(splits: Sequence[CachedSplit]) -> pd.DataFrame | None:
+    """One row a radiograph: `radiograph_id`, `cohort`, `split`, `label`, and its baseline characteristics; None where there are none."""
+    rows = [
+        {**{key: record[key] for key in ("radiograph_id", "cohort", "split", "label")}, **record.get("baseline", {})}
+        for split in splits
+        for record in split.records
+    ]
+    table = pd.DataFrame(rows)
+    return table if len(table.columns) > 4 else None
+
+
+def gallery(network: Any, split: CachedSplit, predictions: pd.DataFrame, cutoff: float, place: Place) -> list[Example]:
+    """The most confident radiographs of each group of the confusion table, with their Grad-CAM maps.
+
+    Args:
+        network: In evaluation mode.
+        split: The radiographs, in the order of `predictions`.
+        predictions: As `read_predictions` answers.
+        cutoff: The balanced cut-off: positive when probability >= cutoff.
+        place: Whose device computes.
+    """
+    table = predictions.set_index("radiograph_id").loc[[record["radiograph_id"] for record in split.records]].reset_index()
+    table["place"] = np.arange(len(table))
+    examples: list[Example] = []
+    groups: tuple[tuple[Group, int, bool], ...] = (
+        ("true_positive", 1, True), ("true_negative", 0, False), ("false_positive", 0, True), ("false_negative", 1, False),
+    )  # fmt: skip
+    for group, label, called in groups:
+        chosen = table[(table["label"] == label) & ((table["probability"] >= cutoff) == called)]
+        chosen = chosen.sort_values(["probability", "radiograph_id"], ascending=[not called, True]).head(EXAMPLES_A_GROUP)
+        for row in chosen.itertuples():
+            pixels = split.images[int(row.place)]
+            heat = grad_cam(network, pixels[None], place)[0]
+            examples.append(Example(str(row.radiograph_id), group, float(row.probability), as_png(pixels), as_png(overlay(pixels, heat))))
+    return examples
+
+
+def overlay(pixels: np.ndarray[Any, np.dtype[np.uint8]], heat: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Colour a Grad-CAM map over a radiograph: uint8 (H, W) and float (H, W) in [0, 1] -> uint8 (H, W, 3); no colour where it is 0."""
+    colour = colormaps["inferno"](heat)[..., :3] * 255
+    strength = OVERLAY_OPACITY * heat[..., None]
+    return np.round(pixels[..., None] * (1 - strength) + colour * strength).astype(np.uint8)
+
+
+def as_png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    """uint8 (H, W) or (H, W, 3) as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
