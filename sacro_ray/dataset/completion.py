@@ -1,0 +1,154 @@
+"""Close a prepared cohort: duplicates, the index, the manifest, the flow of radiographs; and recognise one that is closed."""
+
+import csv
+import hashlib
+import io
+import logging
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from sacro_ray.config import Prepare
+from sacro_ray.dataset.files import write_atomically
+from sacro_ray.dataset.leaks import Seen, duplicates, refuse_pixels_in_two_splits
+from sacro_ray.dataset.manifest import NAME, SCHEMA_VERSION, Excluded, Manifest, Shard, Split, verify, write_manifest
+from sacro_ray.dataset.parts import WORKING, Part, sources_digest, without
+from sacro_ray.dataset.plan import CohortPlan, PlannedRadiograph, same_settings
+from sacro_ray.errors import UserError, listed
+
+log = logging.getLogger("sacro_ray")
+INDEX = "index.csv"
+INDEX_COLUMNS = ("radiograph_id", "split", "pixel_sha256", "perceptual_hash", "greyscale")
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """A line of a prepared cohort's index."""
+
+    radiograph_id: str
+    split: str
+    pixel_sha256: str
+    perceptual_hash: str
+
+
+def unchanged(plan: CohortPlan, folder: Path) -> bool:
+    """Whether the cohort is complete with the same inputs and settings, verified down to every byte.
+
+    Raises:
+        UserError: It is complete, but from other inputs or settings, or its shards do not match its manifest.
+    """
+    if not (folder / NAME).exists():
+        return False
+    manifest = verify(folder)
+    changed = same_settings(manifest.settings, plan.settings)
+    if changed:
+        given = ", ".join(f"{name} = {plan.settings.get(name)!r}, then {manifest.settings.get(name)!r}" for name in changed)
+        problem = f"with other settings ({given})"
+    elif manifest.inputs != _inputs(plan, [sources_digest(shard) for shard in plan.shards]):
+        problem = "from other tables or image files"
+    else:
+        return True
+    raise UserError(
+        f"{folder} was prepared {problem}, and prepare overwrites nothing. Delete the folder, or set prepare.shards to a new one"
+    )
+
+
+def complete_cohort(plan: CohortPlan, folder: Path, parts: list[Part], settings: Prepare) -> Manifest:
+    """Check the finished shards for duplicates, then write index and manifest, and take the working notes away.
+
+    Raises:
+        UserError: The same pixels are in two splits.
+    """
+    groups = duplicates(entry for part in parts for entry in part.written)
+    refuse_pixels_in_two_splits(plan.cohort, groups)
+    if groups:
+        parts = _handle_duplicates(plan, folder, parts, groups, settings)
+    _write_index(folder, parts)
+    manifest = _manifest(plan, parts)
+    write_manifest(folder, manifest)
+    shutil.rmtree(folder / WORKING, ignore_errors=True)
+    log_flow(manifest)
+    return manifest
+
+
+def read_index(folder: Path) -> list[Indexed]:
+    """The index of a prepared cohort, a line a radiograph."""
+    with (folder / INDEX).open(newline="", encoding="utf-8") as file:
+        return [Indexed(**{k: row[k] for k in INDEX_COLUMNS[:4]}) for row in csv.DictReader(file)]
+
+
+def log_flow(manifest: Manifest) -> None:
+    """Say what came in, what was left out and why, and what is where."""
+    lines = [f"{manifest.cohort}: {manifest.received} radiographs received"]
+    lines += [f"  excluded, {reason}: {count}" for reason, count in manifest.excluded_by_reason().items()]
+    for name, split in manifest.splits.items():
+        lines.append(
+            f"  {name}: {split.radiographs} radiographs of {split.patients} patients, {split.positives} positive, "
+            f"{split.negatives} negative, {split.discordant} discordant; {split.adjudicated} adjudicated, "
+            f"{split.reclassified} re-classified"
+        )
+    log.info("\n".join(lines))
+
+
+def _handle_duplicates(
+    plan: CohortPlan, folder: Path, parts: list[Part], groups: list[list[Seen]], settings: Prepare
+) -> list[Part]:
+    pairs = listed(" = ".join(entry.radiograph_id for entry in group) for group in groups)
+    dropped = {entry.radiograph_id for group in groups for entry in group[1:]}
+    fate = "the first of each is kept" if settings.duplicates == "drop" else 'all are kept; duplicates = "drop" keeps the first'
+    log.warning("%s: %d pictures occur more than once within a split (%s): %s", plan.cohort, len(groups), fate, pairs)
+    if settings.duplicates == "warn":
+        return parts
+    return [
+        without(part, folder, shard, dropped) if dropped & {entry.radiograph_id for entry in part.written} else part
+        for shard, part in zip(plan.shards, parts, strict=True)
+    ]
+
+
+def _inputs(plan: CohortPlan, sources: list[str]) -> dict[str, str]:
+    return {"tables": plan.digest, "files": hashlib.sha256("\n".join(sources).encode()).hexdigest()}
+
+
+def _manifest(plan: CohortPlan, parts: list[Part]) -> Manifest:
+    planned = {radiograph.radiograph_id: radiograph for radiograph in plan.radiographs}
+    names = ("test",) if plan.role == "external_test" else ("train", "validation")
+    splits = {name: _split(name, [p for p in parts if p.file.startswith(f"{name}/")], planned) for name in names}
+    excluded = dict(plan.excluded)
+    for part in parts:
+        excluded |= part.excluded
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        cohort=plan.cohort,
+        role=plan.role,
+        simulated=any(entry.simulated for part in parts for entry in part.written),
+        received=plan.received,
+        splits=splits,
+        excluded=[Excluded(radiograph_id=name, reason=reason) for name, reason in sorted(excluded.items())],
+        settings=plan.settings,
+        inputs=_inputs(plan, [part.sources for part in parts]),
+    )
+
+
+def _split(name: str, parts: list[Part], planned: dict[str, PlannedRadiograph]) -> Split:
+    members = [planned[entry.radiograph_id] for part in parts for entry in part.written]
+    labels = Counter(member.label for member in members)
+    return Split(
+        radiographs=len(members),
+        patients=len({member.patient_id for member in members}),
+        positives=labels[1],
+        negatives=labels[0],
+        discordant=labels[None],
+        adjudicated=sum(member.adjudicated for member in members),
+        reclassified=sum(member.reclassified for member in members),
+        shards=[Shard(file=p.file, sha256=p.sha256, samples=len(p.written), bytes=p.bytes) for p in parts if p.sha256],
+    )
+
+
+def _write_index(folder: Path, parts: list[Part]) -> None:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(INDEX_COLUMNS)
+    for part in parts:
+        writer.writerows([getattr(entry, column) for column in INDEX_COLUMNS] for entry in part.written)
+    write_atomically(folder / INDEX, buffer.getvalue().encode())

@@ -1,0 +1,90 @@
+"""The same film twice: by its pixels, and by its looks."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy.fft import dctn
+
+from sacro_ray.errors import UserError
+
+# The hash's low frequencies: 16 x 16 of a 64 x 64 picture, 256 bits.
+HASH_SIDE, SMALL_SIDE = 16, 64
+
+
+class Seen(Protocol):
+    """A prepared radiograph, as far as duplicates are concerned."""
+
+    radiograph_id: str
+    split: str
+    pixel_sha256: str
+    perceptual_hash: str
+
+
+def pixel_digest(pixels: npt.NDArray[np.uint8]) -> str:
+    """SHA-256 of size and decoded pixels: the same picture in another file or encoding has the same."""
+    return hashlib.sha256(
+        f"{pixels.shape[0]} {pixels.shape[1]}\n".encode() + np.ascontiguousarray(pixels).tobytes()
+    ).hexdigest()
+
+
+def perceptual_hash(pixels: npt.NDArray[np.uint8]) -> str:
+    """256 signs of the low frequencies of the picture, as 64 hexadecimal digits: stable under window, bit depth and compression."""
+    small = np.asarray(Image.fromarray(pixels).resize((SMALL_SIDE, SMALL_SIDE), Image.Resampling.BOX), dtype=np.float64)
+    low = dctn(small, norm="ortho")[:HASH_SIDE, :HASH_SIDE].ravel()
+    return np.packbits(low > np.median(low[1:])).tobytes().hex()
+
+
+def duplicates(radiographs: Iterable[Seen]) -> list[list[Seen]]:
+    """Groups of radiographs with equal pixels, each sorted by id."""
+    groups: defaultdict[str, list[Seen]] = defaultdict(list)
+    for radiograph in radiographs:
+        groups[radiograph.pixel_sha256].append(radiograph)
+    found = [sorted(group, key=lambda r: r.radiograph_id) for group in groups.values() if len(group) > 1]
+    return sorted(found, key=lambda group: group[0].radiograph_id)
+
+
+def refuse_pixels_in_two_splits(cohort: str, groups: Iterable[Sequence[Seen]]) -> None:
+    """Make sure that no two splits of a cohort share a picture.
+
+    Raises:
+        UserError: They do; the message lists the radiographs.
+    """
+    torn = [group for group in groups if len({radiograph.split for radiograph in group}) > 1]
+    if torn:
+        lists = "; ".join(" = ".join(f"{r.radiograph_id} ({r.split})" for r in group) for group in torn[:20])
+        raise UserError(
+            f"cohort {cohort}: {len(torn)} pictures are in two splits: {lists}. Keep one radiograph of each, or give them one split "
+            "and, if they are of one patient, one patient_id"
+        )
+
+
+def refuse_pixels_in_development_and_test(development: dict[str, Iterable[Seen]], test: dict[str, Iterable[Seen]]) -> None:
+    """Make sure that no external test cohort shares a picture with a development cohort.
+
+    Args:
+        development: The radiographs of each development cohort, by name.
+        test: Those of each external test cohort.
+
+    Raises:
+        UserError: They do; the message lists the radiographs.
+    """
+    seen: defaultdict[str, list[str]] = defaultdict(list)
+    for cohort, radiographs in development.items():
+        for radiograph in radiographs:
+            seen[radiograph.pixel_sha256].append(f"{radiograph.radiograph_id} ({cohort})")
+    shared = [
+        " = ".join([*seen[r.pixel_sha256], f"{r.radiograph_id} ({cohort})"])
+        for cohort, radiographs in test.items()
+        for r in radiographs
+        if r.pixel_sha256 in seen
+    ]
+    if shared:
+        raise UserError(
+            f"{len(shared)} pictures are both in development and in external test: {'; '.join(sorted(shared)[:20])}. "
+            "Take them out of one of the two cohorts"
+        )

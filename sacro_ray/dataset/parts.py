@@ -1,0 +1,187 @@
+"""One shard written: the work of one task, and the note it leaves so that it need not be done again."""
+
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sacro_ray.config import Prepare
+from sacro_ray.dataset.files import sha256_of, write_atomically
+from sacro_ray.dataset.leaks import perceptual_hash, pixel_digest
+from sacro_ray.dataset.plan import PlannedRadiograph, PlannedShard
+from sacro_ray.dataset.shards import add_sample, png_bytes
+from sacro_ray.imaging.decode import Radiograph, read_radiograph
+from sacro_ray.imaging.exclusion import ExcludedRadiograph
+
+WORKING = ".working"
+
+
+class Written(BaseModel):
+    """What is kept of a radiograph in a shard: enough for counts and leak checks, no pixel."""
+
+    model_config = ConfigDict(frozen=True)
+    radiograph_id: str
+    split: str
+    pixel_sha256: str
+    perceptual_hash: str
+    greyscale: str
+    notes: list[str]
+    simulated: bool
+
+
+class Part(BaseModel):
+    """The note of a finished shard; `sha256` is None where all its radiographs were excluded and there is no file."""
+
+    model_config = ConfigDict(frozen=True)
+    file: str
+    sha256: str | None
+    bytes: int
+    written: list[Written]
+    excluded: dict[str, str]
+    sources: str
+
+
+def write_shard(shard: PlannedShard, folder: Path, settings: Prepare, poison: Collection[str] = ()) -> Part:
+    """Read every radiograph of a shard and write the tar file, under a temporary name until it is complete; then the note.
+
+    One radiograph is in memory at a time. The bytes depend on nothing but the files, the plan and the settings.
+
+    Args:
+        shard: What to write.
+        folder: The cohort's folder, `shards/<cohort>`.
+        settings: The preparation's.
+        poison: Radiographs whose decoder died before; excluded without another try.
+    """
+    target = folder / shard.file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    written: list[Written] = []
+    excluded: dict[str, str] = {}
+    sources = hashlib.sha256()
+    with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for radiograph in shard.radiographs:
+            data = Path(radiograph.path).read_bytes()
+            _add_source(sources, radiograph.radiograph_id, data)
+            try:
+                if radiograph.radiograph_id in poison:
+                    raise ExcludedRadiograph("decoder_crashed")
+                image = read_radiograph(data, settings, radiograph.box)
+            except ExcludedRadiograph as error:
+                excluded[radiograph.radiograph_id] = error.reason
+                continue
+            add_sample(tar, radiograph.key, png_bytes(image.pixels), record_of(shard, radiograph, image))
+            written.append(
+                Written(
+                    radiograph_id=radiograph.radiograph_id,
+                    split=shard.split,
+                    pixel_sha256=pixel_digest(image.pixels),
+                    perceptual_hash=perceptual_hash(image.pixels),
+                    greyscale=image.greyscale,
+                    notes=list(image.notes),
+                    simulated=image.simulated or radiograph.simulated,
+                )
+            )
+    digest, size = (sha256_of(temporary), temporary.stat().st_size) if written else (None, 0)
+    if written:
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    else:
+        temporary.unlink()
+        target.unlink(missing_ok=True)
+    part = Part(file=shard.file, sha256=digest, bytes=size, written=written, excluded=excluded, sources=sources.hexdigest())
+    write_atomically(_note_path(folder, shard), part.model_dump_json(indent=1).encode())
+    return part
+
+
+def finished_part(shard: PlannedShard, folder: Path) -> Part | None:
+    """The note of a shard that an earlier run finished, if the tar file and all its source files are still the same."""
+    try:
+        part = Part.model_validate_json(_note_path(folder, shard).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    if part.sha256 is not None and not ((folder / part.file).is_file() and sha256_of(folder / part.file) == part.sha256):
+        return None
+    return part if part.sources == sources_digest(shard) else None
+
+
+def sources_digest(shard: PlannedShard) -> str:
+    """One SHA-256 over the ids and contents of a shard's image files."""
+    digest = hashlib.sha256()
+    for radiograph in shard.radiographs:
+        _add_source(digest, radiograph.radiograph_id, Path(radiograph.path).read_bytes())
+    return digest.hexdigest()
+
+
+def record_of(shard: PlannedShard, radiograph: PlannedRadiograph, image: Radiograph) -> dict[str, Any]:
+    """The JSON member of a sample. Of a DICOM header it holds the allowed fields alone."""
+    return {
+        "radiograph_id": radiograph.radiograph_id,
+        "patient_id": radiograph.patient_id,
+        "cohort": shard.cohort,
+        "split": shard.split,
+        "subset": radiograph.subset,
+        "label": radiograph.label,
+        "readings": radiograph.readings,
+        "adjudicated": radiograph.adjudicated,
+        "reclassified": radiograph.reclassified,
+        "baseline": radiograph.baseline,
+        "height": image.pixels.shape[0],
+        "width": image.pixels.shape[1],
+        "spacing_mm": list(image.spacing_mm) if image.spacing_mm else None,
+        "greyscale": image.greyscale,
+        "notes": list(image.notes),
+        "source_height": image.source_size[0],
+        "source_width": image.source_size[1],
+        "crop": list(image.box),
+        "header": image.header,
+        "simulated": image.simulated or radiograph.simulated,
+    }
+
+
+def without(part: Part, folder: Path, shard: PlannedShard, dropped: Collection[str]) -> Part:
+    """Write a shard again without some of its radiographs; they become excluded as duplicates."""
+    keys = {radiograph.key for radiograph in shard.radiographs if radiograph.radiograph_id in dropped}
+    target = folder / part.file
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    with tarfile.open(target) as old, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as new:
+        for member in old:
+            if member.name.split(".")[0] not in keys:
+                new.addfile(member, old.extractfile(member))
+    kept = [entry for entry in part.written if entry.radiograph_id not in dropped]
+    digest, size = (sha256_of(temporary), temporary.stat().st_size) if kept else (None, 0)
+    if kept:
+        temporary.replace(target)
+    else:
+        temporary.unlink()
+        target.unlink()
+    excluded = {
+        **part.excluded,
+        **{entry.radiograph_id: "duplicate" for entry in part.written if entry.radiograph_id in dropped},
+    }
+    changed = part.model_copy(update={"sha256": digest, "bytes": size, "written": kept, "excluded": excluded})
+    write_atomically(_note_path(folder, shard), changed.model_dump_json(indent=1).encode())
+    return changed
+
+
+def start_folder(folder: Path, settings: dict[str, Any], digest: str) -> bool:
+    """Note in the cohort's folder what is being prepared; answer whether an earlier run of the very same is going on."""
+    note = folder / WORKING / "plan.json"
+    text = json.dumps({"digest": digest, "settings": settings}, sort_keys=True)
+    if note.is_file() and note.read_text() == text:
+        return True
+    write_atomically(note, text.encode())
+    return False
+
+
+def _note_path(folder: Path, shard: PlannedShard) -> Path:
+    return folder / WORKING / f"{shard.split}-{shard.number:06d}.json"
+
+
+def _add_source(digest: "hashlib._Hash", radiograph_id: str, data: bytes) -> None:
+    digest.update(json.dumps([radiograph_id, hashlib.sha256(data).hexdigest()]).encode() + b"\n")

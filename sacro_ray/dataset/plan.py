@@ -1,0 +1,170 @@
+"""What is to be done with a cohort, before any pixel is read: labels, splits, and which radiograph goes into which shard."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sacro_ray.config import Cohort, Experiment
+from sacro_ray.dataset.shards import key_of
+from sacro_ray.dataset.splits import refuse_torn_patients, split_patients
+from sacro_ray.dataset.tables import CohortRow, Value, read_cohort, read_readings
+from sacro_ray.errors import UserError, listed
+from sacro_ray.imaging.decode import Box
+from sacro_ray.imaging.grading import Consensus, consensus
+
+log = logging.getLogger("sacro_ray")
+
+
+@dataclass(frozen=True)
+class PlannedRadiograph:
+    """One radiograph with all that the tables say of it; `path` is the image file."""
+
+    radiograph_id: str
+    patient_id: str
+    path: str
+    box: Box | None
+    subset: str
+    label: int | None
+    adjudicated: bool
+    reclassified: bool
+    readings: dict[str, int]
+    baseline: dict[str, Value]
+    simulated: bool
+
+    @property
+    def key(self) -> str:
+        """The sample's WebDataset key."""
+        return key_of(self.radiograph_id)
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """One tar file to be written: the unit of work, of resumption and of parallelism."""
+
+    cohort: str
+    split: str
+    number: int
+    radiographs: tuple[PlannedRadiograph, ...]
+
+    @property
+    def file(self) -> str:
+        """Path relative to the cohort's folder."""
+        return f"{self.split}/{self.number:06d}.tar"
+
+
+@dataclass(frozen=True)
+class CohortPlan:
+    """A cohort, ready to be prepared.
+
+    Attributes:
+        received: Radiographs in cohort.csv.
+        excluded: Reason a radiograph that the readings rule out.
+        settings: What decides the outcome, for the manifest.
+    """
+
+    cohort: str
+    role: str
+    received: int
+    shards: tuple[PlannedShard, ...]
+    excluded: dict[str, str]
+    settings: dict[str, Any]
+
+    @property
+    def radiographs(self) -> list[PlannedRadiograph]:
+        """All radiographs that are to be read, in shard order."""
+        return [radiograph for shard in self.shards for radiograph in shard.radiographs]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the tables say, whatever the order of their rows and wherever the files lie."""
+        rows = [{k: v for k, v in asdict(r).items() if k != "path"} for r in self.radiographs]
+        text = json.dumps([self.cohort, self.role, rows, sorted(self.excluded.items())], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plan_cohort(name: str, experiment: Experiment) -> CohortPlan:
+    """Read the tables of a cohort, find each reference label, split the patients, and divide each split into shards.
+
+    Raises:
+        UserError: Something in the tables cannot be right, or readers disagree without a third reading.
+    """
+    cohort, settings = experiment.cohorts[name], experiment.prepare
+    rows = read_cohort(Path(cohort.table), cohort.role)
+    readings, elsewhere = read_readings(Path(cohort.readings), cohort, [row.radiograph_id for row in rows])
+    if elsewhere:
+        log.warning(
+            "%s: %d readings are of radiographs that %s does not hold; they are not used", name, elsewhere, cohort.table
+        )
+    outcomes = {
+        row.radiograph_id: consensus(cohort.consensus, readings.get(row.radiograph_id, {}), cohort.readers) for row in rows
+    }
+    undecided = [radiograph for radiograph, outcome in outcomes.items() if outcome.outcome == "undecided"]
+    if undecided:
+        raise UserError(
+            f"{cohort.readings}: the first two of readers = {cohort.readers} disagree and no third reading settles it, for "
+            f'{len(undecided)} radiographs: {listed(undecided, 50)}. Add the third reader\'s reading, or use consensus = "agreement"'
+        )
+    excluded = {r: o.outcome for r, o in outcomes.items() if not _usable(o, cohort)}
+    kept = [row for row in rows if row.radiograph_id not in excluded]
+    if cohort.role == "external_test":
+        splits = {row.patient_id: "test" for row in kept}
+    else:
+        positives = {row.patient_id for row in kept if outcomes[row.radiograph_id].label == 1}
+        labels = {row.patient_id: int(row.patient_id in positives) for row in kept}
+        given = {row.patient_id: row.split for row in rows if row.split}
+        splits = split_patients(labels, settings.validation_fraction, experiment.seed, given)
+    refuse_torn_patients({row.radiograph_id: (row.patient_id, splits[row.patient_id]) for row in kept})
+    planned: dict[str, list[PlannedRadiograph]] = {
+        s: [] for s in (("test",) if cohort.role == "external_test" else ("train", "validation"))
+    }
+    for row in kept:
+        planned[splits[row.patient_id]].append(
+            _planned(row, outcomes[row.radiograph_id], readings.get(row.radiograph_id, {}), cohort)
+        )
+    shards = [
+        shard for split, members in planned.items() for shard in _divide(name, split, members, settings.samples_per_shard)
+    ]
+    return CohortPlan(name, cohort.role, len(rows), tuple(shards), excluded, _settings(cohort, experiment))
+
+
+def _usable(outcome: Consensus, cohort: Cohort) -> bool:
+    """A label, or, in an external test cohort, readers who differ: how the model calls these is a result of its own."""
+    return outcome.outcome == "labelled" or (outcome.outcome == "discordant" and cohort.role == "external_test")
+
+
+def _planned(row: CohortRow, outcome: Consensus, readings: Mapping[str, int], cohort: Cohort) -> PlannedRadiograph:
+    return PlannedRadiograph(
+        row.radiograph_id,
+        row.patient_id,
+        str(row.path),
+        row.box,
+        "concordant" if outcome.label is not None else "discordant",
+        outcome.label,
+        outcome.adjudicated,
+        outcome.reclassified,
+        {reader: readings[reader] for reader in cohort.readers if reader in readings},
+        row.baseline,
+        row.simulated,
+    )
+
+
+def _divide(cohort: str, split: str, members: list[PlannedRadiograph], size: int) -> list[PlannedShard]:
+    """Shards of nearly equal size. The order is a fixed shuffle by the digest of the id, so that every shard is a mixture."""
+    ordered = sorted(members, key=lambda r: hashlib.sha256(r.radiograph_id.encode()).digest())
+    count = -(-len(ordered) // size)
+    borders = [len(ordered) * i // count for i in range(count + 1)] if count else []
+    return [PlannedShard(cohort, split, i, tuple(ordered[borders[i] : borders[i + 1]])) for i in range(count)]
+
+
+def _settings(cohort: Cohort, experiment: Experiment) -> dict[str, Any]:
+    settings = experiment.prepare.model_dump(mode="json", exclude={"shards"})
+    return {**settings, "seed": experiment.seed, **cohort.model_dump(mode="json", include={"rule", "consensus", "readers"})}
+
+
+def same_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of the settings that differ, of those that decide what a shard holds."""
+    return sorted(k for k in one.keys() | other.keys() if k != "max_excluded_fraction" and one.get(k) != other.get(k))

@@ -1,0 +1,41 @@
+"""`prepare`: cohort tables and image files to WebDataset shards."""
+
+from pathlib import Path
+
+from sacro_ray import command
+from sacro_ray.config import load_experiment
+
+
+def main(argv: list[str]) -> Path:
+    """Prepare the cohorts of an experiment, or verify a prepared one; answers the folder of the shards."""
+    arguments = command.parser(
+        "prepare",
+        "Bring the cohorts of an experiment into WebDataset shards: one reference label, one split and one grey image a radiograph.\n"
+        "Started again it does only what is missing. With --verify it checks prepared shards against their manifest.",
+        "sacro-ray prepare experiments/demo.toml --set prepare.store_size=768",
+    )
+    arguments.add_argument("experiment", nargs="?", help="experiment file, such as experiments/demo.toml")
+    arguments.add_argument("--verify", metavar="SHARDS/COHORT", type=Path, help="check every shard of a prepared cohort")
+    command.add_common(arguments)
+    options = arguments.parse_args(argv)
+    if options.verify is not None:
+        from sacro_ray.dataset.completion import log_flow
+        from sacro_ray.dataset.manifest import verify
+
+        log_flow(verify(options.verify))
+        return Path(options.verify)
+    if options.experiment is None:
+        arguments.error("give an experiment file, or --verify with a prepared cohort")
+    experiment = load_experiment(options.experiment, options.set)
+    from sacro_ray.cluster.preparation import prepare_cohorts
+
+    return prepare_cohorts(experiment, options.address)
+
+
+def cli(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    command.run(main, argv)
+
+
+if __name__ == "__main__":
+    cli()
