@@ -26,7 +26,11 @@ def main(argv: list[str]) -> Path:
     arguments.add_argument("--test", metavar="CSV", help="the same for the external test cohort")
     arguments.add_argument("--out", metavar="DIR", help="where the evaluation of --validation and --test goes")
     arguments.add_argument(
-        "--cutoff", action="append", default=[], metavar="NAME=VALUE", help="a fixed cut-off to report beside the three; repeatable"
+        "--cutoff",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a fixed cut-off to report beside the three; repeatable",
     )
     command.add_common(arguments)
     given = arguments.parse_args(argv)
@@ -34,7 +38,9 @@ def main(argv: list[str]) -> Path:
     if given.run is None:
         return _evaluate_tables(given, fixed)
     if given.validation or given.test or given.out:
-        raise UserError("give either RUN_DIR, or --validation, --test and --out, not both; a run's evaluation goes into its folder")
+        raise UserError(
+            "give either RUN_DIR, or --validation, --test and --out, not both; a run's evaluation goes into its folder"
+        )
     from sacro_ray.cluster.final_evaluation import evaluate_run  # tables of predictions need neither Ray nor torch
 
     return evaluate_run(Path(given.run), given.set, given.address, fixed)

@@ -28,7 +28,9 @@ class CalibrationBin:
 def brier(sample: Sample, repetitions: int, generator: np.random.Generator) -> Estimate:
     """Brier score (mean squared difference of score and label, 0 is best) with the bootstrap percentile interval over patients."""
     squared = (sample.probabilities - sample.labels) ** 2
-    resampled = [weights @ squared / weights.sum(axis=1) for weights in patient_weights(sample.patients, repetitions, generator)]
+    resampled = [
+        weights @ squared / weights.sum(axis=1) for weights in patient_weights(sample.patients, repetitions, generator)
+    ]
     method = "bootstrap percentile, patients resampled"
     return percentile_interval(float(squared.mean()), np.concatenate(resampled), method, len(sample))
 

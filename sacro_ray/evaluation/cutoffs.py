@@ -92,7 +92,9 @@ def cross_validated_cutoffs(
     held_out: dict[str, list[tuple[float, float]]] = {rule: [] for rule in RULES}
     for folds in _repeats(labels, patients, settings, stream(seed, "cutoffs")):
         splits = [(folds != fold, folds == fold) for fold in range(int(folds.max()) + 1)]
-        trainings = [(operating_points(labels[kept], probabilities[kept]), left) for kept, left in splits if _both(labels[kept])]
+        trainings = [
+            (operating_points(labels[kept], probabilities[kept]), left) for kept, left in splits if _both(labels[kept])
+        ]
         for rule in RULES:
             chosen = [choose(points, rule, targets[rule]) for points, _ in trainings]
             if not chosen:
@@ -136,7 +138,9 @@ def _repeats(labels: Bools, patients: Ints, settings: Evaluation, generator: np.
         log.warning("the smaller class of the validation set is a single patient: cut-offs are chosen without cross-validation")
         return
     if count < settings.cutoff_folds:
-        log.warning("the smaller class of the validation set has %d patients: cut-offs are chosen with %d folds", smallest, count)
+        log.warning(
+            "the smaller class of the validation set has %d patients: cut-offs are chosen with %d folds", smallest, count
+        )
     for _ in range(settings.cutoff_repeats):
         fold = np.empty(positive.size, dtype=np.int64)
         start = 0

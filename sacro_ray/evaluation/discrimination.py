@@ -96,7 +96,8 @@ def average_precision(
         called = np.cumsum(weights, axis=1)[:, ends]
         precision = np.divide(tp, called, out=np.zeros_like(tp), where=called > 0)
         gained = np.sum(np.diff(tp, axis=1, prepend=0.0) * precision, axis=1)
-        return np.divide(gained, tp[:, -1], out=np.full(len(tp), np.nan), where=tp[:, -1] > 0)
+        found = np.divide(gained, tp[:, -1], out=np.full(len(tp), np.nan), where=tp[:, -1] > 0)
+        return np.asarray(found, dtype=np.float64)
 
     resampled = [area(weights) for weights in patient_weights(patients[order], repetitions, generator)]
     point = float(area(np.ones((1, scores.size)))[0])

@@ -27,7 +27,13 @@ def roc(split: str, sample: Sample, metrics: Mapping[str, Any], readers: Mapping
         _mark(axes, metrics, readers, lambda rates: (_one_minus(rates["specificity"]), rates["sensitivity"]))
         _unit_square(axes, "1 − specificity", "sensitivity", "lower right")
     hover = _curve_hover(axes, points, 1 - points.specificity, points.sensitivity)
-    return Chart(f"roc_{split}", f"ROC curve, {split}", f"{_who(metrics)} AUC {with_interval(metrics['auc'], 3)} (DeLong).", figure, hover)
+    return Chart(
+        f"roc_{split}",
+        f"ROC curve, {split}",
+        f"{_who(metrics)} AUC {with_interval(metrics['auc'], 3)} (DeLong).",
+        figure,
+        hover,
+    )
 
 
 def precision_recall(split: str, sample: Sample, metrics: Mapping[str, Any], readers: Mapping[str, Any]) -> Chart:
@@ -42,7 +48,9 @@ def precision_recall(split: str, sample: Sample, metrics: Mapping[str, Any], rea
         _mark(axes, metrics, readers, lambda rates: (rates["sensitivity"], rates["ppv"]))
         _unit_square(axes, "sensitivity (recall)", "positive predictive value (precision)", "lower left")
     hover = _curve_hover(axes, points, points.sensitivity, points.precision)
-    caption = f"{_who(metrics)} Average precision {text}; the dotted line is the share of positives, {sample.labels.mean():.2f}."
+    caption = (
+        f"{_who(metrics)} Average precision {text}; the dotted line is the share of positives, {sample.labels.mean():.2f}."
+    )
     return Chart(f"precision_recall_{split}", f"Precision-recall curve, {split}", caption, figure, hover)
 
 
@@ -64,25 +72,34 @@ def over_cutoff(samples: Mapping[str, Sample], cutoffs: Mapping[str, float]) -> 
                 hover += [(axes, points.cutoff[i], rate[i], at + both) for rate in (points.sensitivity, points.specificity)]
         _cutoff_lines(axes, cutoffs)
         _unit_square(axes, "cut-off (probability)", "proportion", "lower center", square=False)
-    caption = "The vertical lines are the cut-offs from validation. " + "; ".join(f"{n} {v:.3f}" for n, v in cutoffs.items()) + "."
+    caption = (
+        "The vertical lines are the cut-offs from validation. " + "; ".join(f"{n} {v:.3f}" for n, v in cutoffs.items()) + "."
+    )
     return Chart("over_cutoff", "Sensitivity and specificity over the cut-off", caption, figure, hover)
 
 
 def histogram(split: str, sample: Sample, discordant: Floats, cutoffs: Mapping[str, float]) -> Chart:
     """How the scores are spread, by reference label, with the cut-offs."""
     edges = np.linspace(0, 1, 26)
-    groups = [("negative", BLUE, sample.probabilities[~sample.labels]), ("positive", ORANGE, sample.probabilities[sample.labels])]
+    groups = [
+        ("negative", BLUE, sample.probabilities[~sample.labels]),
+        ("positive", ORANGE, sample.probabilities[sample.labels]),
+    ]
     with style():
         figure, axes = panel(6.4, 3.4)
         for name, colour, scores in groups:
             axes.hist(scores, edges, color=colour, alpha=0.55, label=f"{name}, n = {scores.size}")
             axes.hist(scores, edges, color=colour, histtype="step", linewidth=1.2)
         if discordant.size:
-            axes.hist(discordant, edges, color=INK, histtype="step", linestyle="--", label=f"readers differ, n = {discordant.size}")
+            axes.hist(
+                discordant, edges, color=INK, histtype="step", linestyle="--", label=f"readers differ, n = {discordant.size}"
+            )
         _cutoff_lines(axes, cutoffs)
         axes.set(xlabel="score (probability)", ylabel="radiographs", xlim=(0, 1))
         axes.legend(loc="upper left")
-    return Chart(f"scores_{split}", f"Scores, {split}", "Score by reference label; the vertical lines are the cut-offs.", figure)
+    return Chart(
+        f"scores_{split}", f"Scores, {split}", "Score by reference label; the vertical lines are the cut-offs.", figure
+    )
 
 
 def calibration(samples: Mapping[str, Sample]) -> Chart:
@@ -104,7 +121,11 @@ def calibration(samples: Mapping[str, Sample]) -> Chart:
             ]
             errors.append(f"{split} {expected_calibration_error(bins):.3f}")
         _unit_square(axes, "mean score", "share of positives", "upper left")
-    caption = "On the dotted line a score is the probability of a positive radiograph. Expected calibration error: " + ", ".join(errors) + "."
+    caption = (
+        "On the dotted line a score is the probability of a positive radiograph. Expected calibration error: "
+        + ", ".join(errors)
+        + "."
+    )
     return Chart("calibration", "Calibration", caption, figure, hover)
 
 
@@ -125,7 +146,9 @@ def decision_curve(split: str, sample: Sample) -> Chart:
         for t, m, e in zip(thresholds, model, everyone, strict=True)
         if m >= -0.25 * top
     ]
-    caption = "Net true positives a radiograph; the threshold is the probability at which acting on a finding is worth its harm."
+    caption = (
+        "Net true positives a radiograph; the threshold is the probability at which acting on a finding is worth its harm."
+    )
     return Chart(f"decision_{split}", f"Decision curve, {split}", caption, figure, hover)
 
 
@@ -134,7 +157,9 @@ def _mark(axes: Any, metrics: Mapping[str, Any], readers: Mapping[str, Any], pla
         x, y = place(at)
         if x["estimate"] is not None and y["estimate"] is not None:
             label = f"{name}, cut-off {at['cutoff']:.3f}"
-            axes.plot(x["estimate"], y["estimate"], marker, color=INK, markerfacecolor=PAPER, markersize=7, label=label, zorder=4)
+            axes.plot(
+                x["estimate"], y["estimate"], marker, color=INK, markerfacecolor=PAPER, markersize=7, label=label, zorder=4
+            )
     others = {name: rates for name, rates in readers.items() if not rates["own_reference"]}
     for (name, rates), marker in zip(others.items(), reversed(MARKERS), strict=False):
         x, y = place(rates)

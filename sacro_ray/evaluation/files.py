@@ -35,7 +35,9 @@ def claim(out: Path, validation: pd.DataFrame, test: pd.DataFrame | None) -> Non
                 "(The same predictions may be evaluated there again.)"
             )
     elif (out / "metrics.json").exists() or (out / "report.html").exists():
-        raise UserError(f"{out} holds results that are not of this evaluation and is kept; give another folder, or remove this one")
+        raise UserError(
+            f"{out} holds results that are not of this evaluation and is kept; give another folder, or remove this one"
+        )
     write_text(marker, json.dumps(digests, indent=2) + "\n")
     for folder in ("figures", "tables"):
         shutil.rmtree(out / folder, ignore_errors=True)

@@ -72,9 +72,7 @@ def compute_metrics(
     return {**result, "readers": readers, "readers_against_reference": performance}
 
 
-def _split_metrics(
-    sample: Sample, cutoffs: Mapping[str, float], repetitions: int, seed: int, split: str
-) -> dict[str, Any]:
+def _split_metrics(sample: Sample, cutoffs: Mapping[str, float], repetitions: int, seed: int, split: str) -> dict[str, Any]:
     precision = average_precision(
         sample.labels, sample.probabilities, sample.patients, repetitions, stream(seed, f"{split}/average_precision")
     )

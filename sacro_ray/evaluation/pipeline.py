@@ -51,14 +51,15 @@ def evaluate_predictions(
     metrics = compute_metrics(validation, test, cutoffs, settings, seed)
     claim(out, validation, test)
     write_json(out / "metrics.json", metrics)
-    parts = sections.build(validation, test, cutoffs, metrics, context)
+    frames = {"validation": validation} | ({} if test is None else {"test": test})
+    parts = sections.build(sections.Results(frames, cutoffs, metrics, context, settings.small_subgroup))
     for part in parts:
-        for table in part.tables:
+        for table in (*part.tables, *part.files):
             if table.rows:
                 write_text(out / "tables" / f"{table.name}.csv", table.frame().to_csv(index=False))
         for chart in part.charts:
             write_text(out / "figures" / f"{chart.name}.svg", chart.svg())
             write_bytes(out / "figures" / f"{chart.name}.png", chart.png())
     report = out / "report.html"
-    write_text(report, render(f"{context.title}: evaluation" if context.title != "Evaluation" else "Evaluation", parts, context.simulated))
+    write_text(report, render(context.title, parts, context.simulated))
     return report

@@ -19,7 +19,7 @@ BLUE, ORANGE, PURPLE, GREEN = "#1f6fb3", "#c4531b", "#7a4fa3", "#2c7f62"
 VARIABLES = {
     INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", BLUE: "blue", ORANGE: "orange", PURPLE: "purple", GREEN: "green",
 }  # fmt: skip
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "sacro_ray",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -79,7 +79,9 @@ class Chart:
         """The figure as an SVG element for the report: palette as CSS variables, its ids its own."""
         text = self.svg()
         text = text[text.index("<svg") :]
-        text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{self.title}">', text, count=1)
+        text = re.sub(
+            r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{self.title}">', text, count=1
+        )
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
         text = re.sub(r'\bid="', f'id="{self.name}-', text)
         text = re.sub(r"url\(#", f"url(#{self.name}-", text)

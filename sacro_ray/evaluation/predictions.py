@@ -80,7 +80,7 @@ def check_predictions(table: pd.DataFrame, source: str) -> pd.DataFrame:
     result["split"] = _text(table["split"]) if "split" in table else ""
     label = _zero_or_one(table["label"], ids, "label", source)
     subset = _text(table["subset"]) if "subset" in table else pd.Series("", index=table.index)
-    result["subset"] = subset.where(subset != "", np.where(label.isna(), "discordant", "concordant"))
+    result["subset"] = subset.mask(subset == "", label.map({0.0: "concordant", 1.0: "concordant"}).fillna("discordant"))
     strange = sorted(set(result["subset"]) - {"concordant", "discordant"})
     if strange:
         raise UserError(f"{source}: subset is {listed(strange)}; allowed are concordant and discordant")
@@ -138,7 +138,7 @@ def sample_of(table: pd.DataFrame) -> Sample:
 
 def patient_numbers(table: pd.DataFrame) -> Ints:
     """Shape (n,), a number from 0 for each patient, who is known by cohort and patient_id."""
-    return table.groupby(["cohort", "patient_id"], sort=False).ngroup().to_numpy(np.int64)
+    return table.groupby(["cohort", "patient_id"], sort=False).ngroup().to_numpy().astype(np.int64)
 
 
 def reader_names(table: pd.DataFrame) -> list[str]:
@@ -155,7 +155,9 @@ def _zero_or_one(values: pd.Series, ids: pd.Series, name: str, source: str) -> p
     number = pd.to_numeric(text, errors="coerce").astype(np.float64)
     wrong = (text != "") & (text.str.lower() != "nan") & ~number.isin([0.0, 1.0])
     if wrong.any():
-        raise UserError(f"{source}: {name} must be 0, 1 or blank; it is {listed(text[wrong].unique())} for {listed(ids[wrong])}")
+        raise UserError(
+            f"{source}: {name} must be 0, 1 or blank; it is {listed(text[wrong].unique())} for {listed(ids[wrong])}"
+        )
     return number
 
 

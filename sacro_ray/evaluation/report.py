@@ -9,22 +9,38 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from sacro_ray.evaluation.gallery import Picture
+from sacro_ray.evaluation.participants import FlowStep
 from sacro_ray.evaluation.plotting import Chart
 from sacro_ray.evaluation.tables import Table
 
 
 @dataclass(frozen=True)
 class Card:
-    """A number of the summary, with what it is of and where it comes from."""
+    """A number of the summary, with its interval and on whom."""
 
     label: str
     value: str
-    detail: str
+    interval: str
+    who: str
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A 2 x 2 table in the study's form, with kappa and accuracy as text."""
+
+    title: str
+    tn: int
+    fp: int
+    fn: int
+    tp: int
+    kappa: str
+    accuracy: str
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report; empty parts are not shown."""
+    """A part of the report; empty parts are not shown. `files` are tables that are written but shown in another form."""
 
     id: str
     title: str
@@ -32,6 +48,11 @@ class Section:
     cards: Sequence[Card] = field(default_factory=list)
     charts: Sequence[Chart] = field(default_factory=list)
     tables: Sequence[Table] = field(default_factory=list)
+    files: Sequence[Table] = field(default_factory=list)
+    flow: Sequence[FlowStep] = field(default_factory=list)
+    confusions: Sequence[Confusion] = field(default_factory=list)
+    pictures: Sequence[Picture] = field(default_factory=list)
+    code: str = ""
 
 
 def render(title: str, sections: Sequence[Section], simulated: bool) -> str:
@@ -56,6 +77,7 @@ def render(title: str, sections: Sequence[Section], simulated: bool) -> str:
 
 def _prepared(section: Section) -> dict[str, Any]:
     charts = [
-        {"title": c.title, "caption": c.caption, "svg": Markup(c.inline_svg()), "hover": json.dumps(c.hover_points())} for c in section.charts
+        {"title": c.title, "caption": c.caption, "svg": Markup(c.inline_svg()), "hover": json.dumps(c.hover_points())}
+        for c in section.charts
     ]
     return {**section.__dict__, "charts": charts, "tables": [table for table in section.tables if table.rows]}

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from sacro_ray.evaluation.cutoffs import Cutoff
+
 PROPORTIONS = ("sensitivity", "specificity", "ppv", "npv", "agreement")
 Cell = str | int | float | Mapping[str, Any] | None  # a mapping is an estimate as in metrics.json
 
@@ -49,6 +51,13 @@ def with_interval(estimate: Mapping[str, Any], digits: int = 2) -> str:
     return f"{estimate['estimate']:.{digits}f} ({estimate['low']:.{digits}f}–{estimate['high']:.{digits}f})"
 
 
+def interval(estimate: Mapping[str, Any], digits: int = 2) -> str:
+    """The interval alone, such as 95 % CI 0.89–0.94."""
+    if estimate["estimate"] is None or estimate["low"] is None:
+        return "not defined"
+    return f"95 % CI {estimate['low']:.{digits}f}–{estimate['high']:.{digits}f}"
+
+
 def shown(cell: Cell) -> str:
     """A cell as text."""
     if cell is None:
@@ -73,7 +82,26 @@ def performance(metrics: Mapping[str, Any]) -> Table:
         for split in ("validation", "test")
         if split in metrics
     ]
-    return Table("performance", "Performance over all cut-offs", rows, "95 % intervals: AUC DeLong; the others by bootstrap of patients.")
+    return Table(
+        "performance", "Performance over all cut-offs", rows, "95 % intervals: AUC DeLong; the others by bootstrap of patients."
+    )
+
+
+def chosen_cutoffs(cutoffs: Sequence[Cutoff]) -> Table:
+    """The cut-offs, how far they moved between repeats, and how they did on radiographs they were not chosen on."""
+    rows = [
+        {
+            "cut-off": cutoff.name,
+            "value": cutoff.value,
+            "lowest of repeats": cutoff.lowest,
+            "highest of repeats": cutoff.highest,
+            "held-out sensitivity": cutoff.held_out_sensitivity,
+            "held-out specificity": cutoff.held_out_specificity,
+        }
+        for cutoff in cutoffs
+    ]
+    note = "Held-out: on the folds that a cut-off was not chosen on, mean of the repeats. A given cut-off has none."
+    return Table("cutoffs", "Chosen cut-offs", rows, note)
 
 
 def at_cutoffs(split: str, metrics: Mapping[str, Any]) -> Table:
@@ -82,7 +110,12 @@ def at_cutoffs(split: str, metrics: Mapping[str, Any]) -> Table:
         {"cut-off": name, "value": at["cutoff"], "n": metrics["n"], **{p: at[p] for p in PROPORTIONS}, "kappa": at["kappa"]}
         for name, at in metrics["at_cutoff"].items()
     ]
-    return Table(f"at_cutoff_{split}", f"At each cut-off, {split}", rows, "95 % intervals: proportions Wilson; kappa bootstrap of patients.")
+    return Table(
+        f"at_cutoff_{split}",
+        f"At each cut-off, {split}",
+        rows,
+        "95 % intervals: proportions Wilson; kappa bootstrap of patients.",
+    )
 
 
 def confusion(split: str, metrics: Mapping[str, Any]) -> Table:
@@ -104,7 +137,12 @@ def discordant(metrics: Mapping[str, Any]) -> Table:
         {"cut-off": name, "n": metrics["n"], "called negative": calls["negative"], "called positive": calls["positive"]}
         for name, calls in metrics["at_cutoff"].items()
     ]
-    return Table("discordant", "Radiographs on which the readers differ, test", rows, "Without a reference label; only the calls are counted.")
+    return Table(
+        "discordant",
+        "Radiographs on which the readers differ, test",
+        rows,
+        "Without a reference label; only the calls are counted.",
+    )
 
 
 def agreement(split: str, readers: Mapping[str, Any]) -> Table:
@@ -115,6 +153,30 @@ def agreement(split: str, readers: Mapping[str, Any]) -> Table:
     ]
     note = "The whole cohort, radiographs without a reference label included; the model at the balanced cut-off."
     return Table(f"agreement_{split}", f"Readers and model, {split}", rows, note)
+
+
+def against_reference(split: str, readers: Mapping[str, Any]) -> Table:
+    """Each reader against the reference, and McNemar's test of reader against model."""
+    rows: list[dict[str, Cell]] = []
+    for name, rates in readers.items():
+        if rates["own_reference"]:
+            continue
+        test = rates["mcnemar"]
+        rows.append(
+            {
+                "reader": name,
+                "n": rates["n"],
+                **{rate: rates[rate] for rate in ("sensitivity", "specificity", "ppv")},
+                "only reader right": test["only_first_right"],
+                "only model right": test["only_second_right"],
+                "McNemar p": test["p_value"],
+            }
+        )
+    note = (
+        "Model at the balanced cut-off; McNemar's exact test. Where a reader took part in the consensus, the reference leans towards that "
+        "reader."
+    )
+    return Table(f"against_reference_{split}", f"Readers against the reference, {split}", rows, note)
 
 
 def _plain(row: Mapping[str, Cell]) -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""The sentences of the report and of the model card that are made of numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sacro_ray.evaluation.tables import with_interval
+
+NAMES = {"sensitivity": "favouring sensitivity", "specificity": "favouring specificity", "balanced": "balanced"}
+
+STUDY_PLACES = [
+    {"published study": "Table 1, baseline characteristics", "this report": "Participants"},
+    {"published study": "Fig. 2, ROC and precision-recall curves", "this report": "ROC and precision-recall"},
+    {"published study": "Fig. 3, sensitivity and specificity over the cut-off", "this report": "Cut-offs"},
+    {"published study": "Tables 2 and 3, confusion tables", "this report": "Confusion tables"},
+    {"published study": "Results, readers and discordant radiographs", "this report": "Readers and model"},
+    {"published study": "Fig. 4, Grad-CAM examples", "this report": "Examples and errors"},
+]
+
+
+def summary(metrics: Mapping[str, Any]) -> list[str]:
+    """What, on whom, how well; one paragraph a matter."""
+    last = "test" if "test" in metrics else "validation"
+    part = metrics[last]
+    at = part["at_cutoff"]["balanced"]
+    where = "the external test set" if last == "test" else "the validation set (no external test set was given)"
+    first = (
+        f"On {where}, {part['n']} radiographs of {part['patients']} patients, {part['positives']} with definite radiographic "
+        f"sacroiliitis, the network reached an AUC of {with_interval(part['auc'])}. At the balanced cut-off of {at['cutoff']:.3f}, chosen "
+        f"on validation alone, sensitivity was {with_interval(at['sensitivity'])}, specificity {with_interval(at['specificity'])}, and "
+        f"agreement with the reference {with_interval(at['agreement'])}, Cohen's kappa {with_interval(at['kappa'])}."
+    )
+    paragraphs = [first]
+    pairs = metrics["readers"].get(last, {})
+    if pairs:
+        human = [
+            f"{pair.replace('|', ' and ')} {with_interval(v['kappa'])}"
+            for pair, v in pairs.items()
+            if not pair.endswith("|model")
+        ]
+        model = [f"{pair.split('|')[0]} {with_interval(v['kappa'])}" for pair, v in pairs.items() if pair.endswith("|model")]
+        between = f"Between readers, Cohen's kappa was: {'; '.join(human)}. " if human else ""
+        paragraphs.append(f"{between}Between the network and each reader: {'; '.join(model)}.")
+    if last == "test" and part["discordant"]["n"]:
+        calls = part["discordant"]["at_cutoff"]["balanced"]
+        paragraphs.append(
+            f"The readers differed on {part['discordant']['n']} further radiographs; the network called {calls['positive']} of them "
+            f"positive and {calls['negative']} negative. They have no reference label and count in no other number."
+        )
+    return [*paragraphs, "Numbers in parentheses are 95 % confidence intervals."]
+
+
+def methods() -> list[str]:
+    """How the numbers were computed, in short."""
+    return [
+        "A radiograph is called positive when its score is at least the cut-off. The cut-offs come from the validation set alone, by "
+        "repeated stratified cross-validation (median of the repeats); the test set never moves them. Validation numbers are therefore optimistic.",
+        "Intervals: AUC DeLong; proportions Wilson; kappa, average precision and Brier score bootstrap percentile, patients resampled.",
+        "A score ranks radiographs. Read it as a probability only as far as the calibration curve allows: training with mixup and label "
+        "smoothing draws scores towards the middle.",
+    ]
