@@ -20,12 +20,14 @@ JOINT_TOP_MM, JOINT_BOTTOM_MM = -42.0, 38.0
 SACRUM = [(0, -45), (24, -49), (30, -43), (41, -46), (53, -42), (51, -20), (45, 8), (36, 38), (31, 50), (21, 68), (10, 82)]
 COCCYX = [(0, 78), (9, 82), (6, 94), (4, 106), (0, 110)]
 ILIUM = [
-    (53, -42), (51, -20), (45, 8), (36, 38), (41, 50), (54, 66), (66, 82), (73, 100), (82, 96), (94, 84), (110, 84), (120, 92),
-    (123, 66), (128, 38), (142, 6), (147, -22), (140, -56), (122, -86), (98, -101), (76, -99), (60, -84), (54, -62),
+    (53, -42), (51, -20), (45, 8), (36, 38), (41, 50), (54, 66), (66, 82), (73, 100), (82, 96), (94, 84), (110, 84), (120, 90),
+    (115, 68), (120, 50), (127, 30), (139, 8), (147, -14), (143, -48), (126, -80), (102, -97), (80, -97), (63, -84), (54, -64),
 ]  # fmt: skip
 PUBIS = [
-    (66, 84), (48, 103), (24, 118), (4, 125), (3, 162), (14, 168), (30, 184), (48, 206), (66, 208), (78, 194), (80, 160), (86, 128), (78, 100),
+    (66, 84), (48, 103), (24, 118), (4, 125), (3, 162), (14, 168), (30, 184), (48, 206), (66, 208), (78, 194), (80, 160),
+    (86, 128), (78, 100),
 ]  # fmt: skip
+POSTERIOR_ILIUM = [(54, -60), (46, -54), (41, -40), (40, -26), (43, -14), (49, -12), (53, -30)]  # behind the sacral ala
 OBTURATOR_FORAMEN = [(28, 136), (46, 122), (64, 130), (66, 156), (54, 182), (40, 172), (27, 154)]
 FEMUR = [
     (104, 88), (120, 104), (136, 100), (148, 104), (154, 122), (150, 150), (144, 200), (116, 200), (118, 160), (108, 140), (92, 132),
@@ -104,17 +106,18 @@ def sample_anatomy(rng: np.random.Generator, sex: Sex) -> Anatomy:
         "sacrum": both_sides(SACRUM, midline=True),
         "coccyx": both_sides(COCCYX, midline=True),
         "ilium": both_sides(ILIUM, midline=False),
+        "posterior_ilium": both_sides(POSTERIOR_ILIUM, midline=False),
         "pubis": both_sides(PUBIS, midline=False),
         "obturator_foramen": both_sides(OBTURATOR_FORAMEN, midline=False),
         "femur": both_sides(FEMUR, midline=False),
         "vertebra": [
-            outline + [lumbar_tilt * level, 0.0]
-            for level, y in enumerate((-74.0, -112.0, -150.0))
+            outline + np.array([lumbar_tilt * level, 0.0])
+            for level, y in enumerate((-68.0, -108.0, -148.0))
             for outline in both_sides(VERTEBRA, midline=True, shift=(0.0, y))
         ],
         "transverse_process": [
-            outline + [lumbar_tilt * level, 0.0]
-            for level, y in enumerate((-74.0, -112.0, -150.0))
+            outline + np.array([lumbar_tilt * level, 0.0])
+            for level, y in enumerate((-68.0, -108.0, -148.0))
             for outline in both_sides(TRANSVERSE_PROCESS, midline=False, shift=(0.0, y))
         ],
         "femoral_head": [_circle(side * FEMORAL_HEAD[0], *FEMORAL_HEAD[1:]) * scale for side in (-1, 1)],

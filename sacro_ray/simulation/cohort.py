@@ -10,15 +10,17 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sacro_ray.errors import UserError
+from sacro_ray.simulation.anatomy import Sex
 from sacro_ray.simulation.dicom import encode_dicom
 from sacro_ray.simulation.joints import grade_of
 from sacro_ray.simulation.patients import Baseline, sample_baseline
@@ -28,8 +30,12 @@ from sacro_ray.simulation.studies import GESPIC, PROOF, Study
 
 STUDIES = {study.name: study for study in (PROOF, GESPIC)}
 FORMAT = 1  # raised when the same parameters would give other files
-CHUNK = 16
+CHUNK = 16  # radiographs handed to a process at once
+WORTH_A_PROCESS = 48  # radiographs: a process takes about two seconds to start, a radiograph 50 ms
+TEMPORARY = ".{}.{}.simulation-tmp"
 CLINICAL, PICTURE = 0, 1  # streams of chance of a patient
+
+Chunk = tuple[str, int, int]  # study, first patient, and the one after the last
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ def radiograph_bytes(study: Study, patient: Patient, seed: int, size_px: int) ->
     """The patient's radiograph as a DICOM file."""
     rng = np.random.default_rng([seed, study.stream, patient.number, PICTURE])
     right, left = (float(value) for value in patient.severity)
-    sex = "male" if patient.baseline["sex"] == "male" else "female"
+    sex: Sex = "male" if patient.baseline["sex"] == "male" else "female"
     monochrome1 = bool(rng.random() < study.style.monochrome1_share)
     pixels, spacing_mm = render_radiograph(rng, right, left, sex, study.style, size_px)
     age, site = int(patient.baseline["age_years"] or 0), f"{study.title} site {patient.baseline['site']}"
@@ -80,7 +86,7 @@ def write_cohorts(
     Raises:
         UserError: `out` holds a simulation with other parameters, or a number is out of range.
     """
-    if test_patients is None:
+    if test_patients is None:  # at least one, however small the other cohort
         test_patients = max(1, round(patients * GESPIC.radiographs / PROOF.radiographs))
     _check(
         patients=(patients, 1, 99999),
@@ -91,20 +97,17 @@ def write_cohorts(
     sizes = {PROOF.name: patients, GESPIC.name: test_patients}
     parameters = {"format": FORMAT, "radiographs": sizes, "seed": seed, "size_px": size_px}
     _claim(out, parameters)
-    missing = [
-        (study, start, min(start + CHUNK, size + 1)) for study, size in sizes.items() for start in range(1, size + 1, CHUNK)
-        if not (out / study / "cohort.csv").exists()
-    ]  # fmt: skip
-    total, done = sum(end - start for _, start, end in missing), 0
-    arguments = [(out, study, start, end, seed, size_px) for study, start, end in missing]
-    for count in _in_processes(arguments, workers):
+    unfinished = [name for name in sizes if not (out / name / "cohort.csv").exists()]
+    chunks = [
+        (name, start, min(start + CHUNK, sizes[name] + 1)) for name in unfinished for start in range(1, sizes[name] + 1, CHUNK)
+    ]
+    total, done = sum(sizes[name] for name in unfinished), 0
+    processes = min(workers or os.cpu_count() or 1, os.cpu_count() or 1, -(-total // WORTH_A_PROCESS))
+    for count in _in_processes(partial(_write_chunk, out, seed, size_px), chunks, processes):
         done += count
-        print(f"\rsimulated radiographs: {done} of {total}", end="", file=sys.stderr, flush=True)
-    if total:
-        print(file=sys.stderr)
-    for name, size in sizes.items():
-        if not (out / name / "cohort.csv").exists():
-            _write_tables(out / name, [sample_patient(STUDIES[name], number, seed) for number in range(1, size + 1)])
+        print(f"\rsimulated radiographs: {done} of {total}", end="" if done < total else "\n", file=sys.stderr, flush=True)
+    for name in unfinished:
+        _write_tables(out / name, [sample_patient(STUDIES[name], number, seed) for number in range(1, sizes[name] + 1)])
 
 
 def _check(**numbers: tuple[int, int, int]) -> None:
@@ -114,7 +117,9 @@ def _check(**numbers: tuple[int, int, int]) -> None:
 
 
 def _claim(out: Path, parameters: dict[str, object]) -> None:
-    """Mark the folder with its parameters, or refuse one that is in use for something else."""
+    """Mark the folder with its parameters, or refuse one that is in use for something else; clear away what a kill left half written."""
+    for left_over in (*out.glob(TEMPORARY.format("*", "*")), *out.glob("*/**/" + TEMPORARY.format("*", "*"))):
+        left_over.unlink()
     mark, text = out / "simulation.json", json.dumps(parameters, indent=2) + "\n"
     if mark.exists():
         if mark.read_text(encoding="utf-8") != text:
@@ -128,25 +133,25 @@ def _claim(out: Path, parameters: dict[str, object]) -> None:
         _write(mark, text.encode())
 
 
-def _in_processes(arguments: list[tuple[Path, str, int, int, int, int]], workers: int | None) -> Iterator[int]:
-    """Write the chunks, each answered by its number of radiographs, in as many processes as are worth starting."""
-    count = min(workers or os.cpu_count() or 1, os.cpu_count() or 1, len(arguments))
-    if count <= 1:
-        yield from (_write_chunk(*argument) for argument in arguments)
+def _in_processes(work: Callable[[Chunk], int], chunks: list[Chunk], processes: int) -> Iterator[int]:
+    if processes <= 1:
+        yield from map(work, chunks)
         return
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_write_chunk, *zip(*arguments, strict=True))
+    # Spawned, not forked: the caller may run threads.
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(work, chunks)
 
 
-def _write_chunk(out: Path, name: str, start: int, end: int, seed: int, size_px: int) -> int:
-    """Write the radiographs `start` to `end` (exclusive) that are not there yet."""
-    study, folder = STUDIES[name], out / name / "radiographs"
+def _write_chunk(out: Path, seed: int, size_px: int, chunk: Chunk) -> int:
+    """Write the radiographs of a chunk that are not there yet; answers how many the chunk holds."""
+    name, start, end = chunk
+    folder = out / name / "radiographs"
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(start, end):
-        patient = sample_patient(study, number, seed)
+        patient = sample_patient(STUDIES[name], number, seed)
         path = folder / f"{patient.radiograph_id}.dcm"
         if not path.exists():
-            _write(path, radiograph_bytes(study, patient, seed, size_px))
+            _write(path, radiograph_bytes(STUDIES[name], patient, seed, size_px))
     return end - start
 
 
@@ -176,6 +181,6 @@ def _write_tables(folder: Path, patients: list[Patient]) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(TEMPORARY.format(path.name, os.getpid()))
     temporary.write_bytes(content)
     os.replace(temporary, path)

@@ -5,11 +5,11 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 # DICOM PS3.4 B.5: Digital X-Ray Image Storage - For Presentation.
-DX_FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"
-PRODUCT_UID = "1.2.826.0.1.3680043.8.498.1"
+DX_FOR_PRESENTATION = UID("1.2.840.10008.5.1.4.1.1.1.1")
+PRODUCT_UID = UID("1.2.826.0.1.3680043.8.498.1")  # below the root that pydicom shares
 
 
 def encode_dicom(
@@ -71,6 +71,6 @@ def encode_dicom(
     return buffer.getvalue()
 
 
-def _uid(radiograph_id: str, level: str) -> str:
+def _uid(radiograph_id: str, level: str) -> UID:
     """A UID that depends on nothing but the radiograph."""
-    return str(generate_uid(entropy_srcs=["sacro_ray simulation", level, radiograph_id]))
+    return UID(generate_uid(entropy_srcs=["sacro_ray simulation", level, radiograph_id]))

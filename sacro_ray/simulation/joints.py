@@ -15,7 +15,7 @@ from sacro_ray.simulation.anatomy import JOINT_BOTTOM_MM, JOINT_TOP_MM, Joint
 Plane = NDArray[np.float32]
 
 LENGTH_MM = JOINT_BOTTOM_MM - JOINT_TOP_MM
-SPACE_DEPTH, MARGIN_HEIGHT = 0.34, 0.24  # attenuation taken by the joint space and added by a cortical margin
+SPACE_DEPTH, MARGIN_HEIGHT = 0.42, 0.24  # attenuation taken by the joint space and added by a cortical margin
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,10 @@ def sample_appearance(rng: np.random.Generator, severity: float) -> Appearance:
         erode(int(rng.integers(0, 2)), 1.2, 1.8, 0.15)
     elif grade == 2:
         space, margin, blur = 0.85, 0.5, 1.6
-        for _ in range(int(rng.integers(1, 3))):
-            sclerosis.append((rng.uniform(0.4, 0.92), rng.uniform(0.12, 0.18), rng.uniform(0.26, 0.36) * strength))
+        sclerosis += [
+            (rng.uniform(0.4, 0.92), rng.uniform(0.12, 0.18), rng.uniform(0.26, 0.36) * strength)
+            for _ in range(int(rng.integers(1, 3)))
+        ]
         erode(int(rng.integers(2, 5)), 1.5, 2.6, 0.26)
         depth_mm = rng.uniform(7.0, 11.0)
     elif grade == 3:
@@ -101,9 +103,10 @@ def joint_attenuation(rng: np.random.Generator, joint: Joint, look: Appearance, 
     within = _ramp(place, -0.02, 0.06) * _ramp(1.02 - place, 0.0, 0.06)
     # Worn margins are uneven: a sum of short waves, stronger where erosions are.
     roughness_mm = 0.15 + 0.09 * len(look.erosions)
-    phases = rng.uniform(0.0, 2.0 * np.pi, 3)
-    waves = sum(np.sin(2 * np.pi * f * place + p) for f, p in zip((5.0, 9.0, 14.0), phases, strict=True))
-    across = x_mm - joint.line(y_mm) + np.float32(roughness_mm / 2) * waves
+    waves = np.zeros_like(place)
+    for frequency in (5.0, 9.0, 14.0):
+        waves += np.sin(np.float32(2 * np.pi * frequency) * place + np.float32(rng.uniform(0, 2 * np.pi)))
+    across: Plane = np.asarray(x_mm - joint.line(y_mm) + roughness_mm / 2 * waves, dtype=np.float32)
     half = joint.width_mm * look.width_factor / 2.0
     open_share = np.ones_like(place)
     for at, length in look.bridges:
@@ -111,10 +114,10 @@ def joint_attenuation(rng: np.random.Generator, joint: Joint, look: Appearance, 
 
     # Below, the beam runs along the joint and the space is darkest; above it crosses obliquely, and two fainter lines appear.
     lower = 0.55 + 0.45 * _ramp(place, 0.25, 0.6)
-    total = -SPACE_DEPTH * look.space * lower * open_share * _band(across, half, 0.7)
+    total: Plane = -SPACE_DEPTH * look.space * lower * open_share * _band(across, half, 0.7)
     for edge in (-half - 0.9, half + 0.9):
         total += MARGIN_HEIGHT * look.margin * open_share * _gauss(across - edge, look.margin_blur_mm)
-    across_second = x_mm - joint.second_line(y_mm)
+    across_second: Plane = x_mm - joint.second_line(y_mm)
     upper = 1.0 - _ramp(place, 0.4, 0.62)
     total -= 0.5 * SPACE_DEPTH * look.space * upper * _band(across_second, 0.8 * joint.width_mm / 2, 0.9)
     for edge in (-2.6, 2.6):

@@ -4,7 +4,7 @@ Each characteristic keeps its own distribution; a Gaussian copula ties it to the
 """
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from sacro_ray.simulation.studies import Amount, Share, Study
 
@@ -43,14 +43,14 @@ def sample_baseline(rng: np.random.Generator, study: Study, damage_score: float)
 
 def _is_positive(rng: np.random.Generator, share: Share, damage_score: float) -> bool:
     score = share.severity_correlation * damage_score + np.sqrt(1 - share.severity_correlation**2) * rng.standard_normal()
-    return bool(score > -stats.norm.ppf(share.positive))
+    return bool(score > -special.ndtri(share.positive))
 
 
 def _amount(rng: np.random.Generator, amount: Amount, damage_score: float, activity: float) -> float:
     explained = amount.severity_correlation**2 + amount.activity_correlation**2
     score = amount.severity_correlation * damage_score + amount.activity_correlation * activity
     score += np.sqrt(1.0 - explained) * rng.standard_normal()
-    return round(float(_quantile(amount, float(stats.norm.cdf(score)))), amount.decimals)
+    return round(float(_quantile(amount, float(special.ndtr(score)))), amount.decimals)
 
 
 def _quantile(amount: Amount, probability: float) -> float:
@@ -58,11 +58,11 @@ def _quantile(amount: Amount, probability: float) -> float:
     mean, sd = amount.mean - amount.low, amount.sd
     if amount.shape == "lognormal":
         sigma = np.sqrt(np.log1p((sd / mean) ** 2))
-        return float(amount.low + stats.lognorm.ppf(probability, sigma, scale=mean / np.exp(sigma**2 / 2)))
+        return float(amount.low + mean * np.exp(sigma * special.ndtri(probability) - sigma**2 / 2))
     if amount.shape == "gamma":
-        return float(amount.low + stats.gamma.ppf(probability, (mean / sd) ** 2, scale=sd**2 / mean))
+        return float(amount.low + special.gammaincinv((mean / sd) ** 2, probability) * sd**2 / mean)
     assert amount.high is not None
     width = amount.high - amount.low
     centre, variance = mean / width, (sd / width) ** 2
     total = centre * (1 - centre) / variance - 1
-    return float(amount.low + width * stats.beta.ppf(probability, centre * total, (1 - centre) * total))
+    return float(amount.low + width * special.betaincinv(centre * total, (1 - centre) * total, probability))

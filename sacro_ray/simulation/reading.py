@@ -4,9 +4,12 @@ An ordered logit: damage is a number on the logit scale of severity (0 to 4), a 
 fixed thresholds turn it into grades. No image is needed, so the agreement of readers can be checked at any size.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
+from sacro_ray.imaging.grading import modified_new_york
 from sacro_ray.simulation.studies import Study
 
 SPREAD, ASYMMETRY = 2.0, 0.6  # standard deviations on the logit scale: between patients, and of a joint about its patient
@@ -22,9 +25,9 @@ def grades_of(latent: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.floor(severity_of(latent) + 0.5).astype(np.int64)
 
 
-def is_definite(grades: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Definite radiographic sacroiliitis of grades (..., 2): at least grade 2 on both sides, or at least grade 3 on one."""
-    return np.asarray((grades.min(-1) >= 2) | (grades.max(-1) >= 3))
+def disagree(readings: Mapping[str, NDArray[np.int64]]) -> bool:
+    """Whether readers differ on definite radiographic sacroiliitis; readings are grades (2,) of the right and left joint."""
+    return len({modified_new_york(int(right), int(left)) for right, left in readings.values()}) > 1
 
 
 def sample_latent(rng: np.random.Generator, study: Study) -> tuple[float, NDArray[np.float64]]:
@@ -48,7 +51,7 @@ def sample_readings(rng: np.random.Generator, study: Study, latent: NDArray[np.f
     for number, (reader, bias) in enumerate(study.readers.items()):
         # Half the variance is the reader's view of the whole radiograph, half that of each joint.
         noise = study.reader_noise * np.sqrt(0.5) * (rng.standard_normal() + rng.standard_normal(2))
-        if study.third_reader and number == 2 and len({bool(is_definite(grades)) for grades in readings.values()}) == 1:
+        if study.third_reader and number == 2 and not disagree(readings):
             break
         readings[reader] = grades_of(latent + bias + noise)
     return readings
