@@ -1,0 +1,158 @@
+"""The folder of scores: whose it is, what of it is complete, and the tables put together in the order of the input."""
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sacro_ray.cluster.scoring_inputs import Item
+from sacro_ray.errors import UserError
+from sacro_ray.learning.run_folder import differences, write_whole
+
+PARTS = ".parts"
+
+PART = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("input", pa.string()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("probability", pa.float64()),
+        ("quality", pa.string()),
+    ]
+)
+"""What a worker answers for each radiograph; `index` is its place in the input."""
+
+
+@dataclass(frozen=True)
+class ScoresFolder:
+    """Paths and files of one scoring.
+
+    Results come in parts of `part_size` radiographs each; a part is a file, whole or absent, and a radiograph is complete when its part is.
+    """
+
+    path: Path
+    part_size: int
+
+    @property
+    def scores(self) -> Path:
+        """Written last: where it stands, the scoring is complete."""
+        return self.path / "scores.csv"
+
+    def claim(self, identity: Mapping[str, Any]) -> None:
+        """Make the folder this scoring's.
+
+        Raises:
+            UserError: It holds the scores of another run or another input, or it is a file.
+        """
+        marker = self.path / "scoring.json"
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path} is a file; give a folder for --out")
+        if marker.exists():
+            differing = differences(json.loads(marker.read_text(encoding="utf-8")), identity)
+            if differing:
+                raise UserError(
+                    f"{self.path} holds the scores of another run or input and is kept; it differs in {', '.join(differing[:5])}. "
+                    "Give another folder with --out, or remove that one"
+                )
+        elif self.scores.exists():
+            raise UserError(f"{self.scores} is not of this program and is kept; give another folder with --out")
+        (self.path / PARTS).mkdir(parents=True, exist_ok=True)
+        text = json.dumps(identity, indent=1, sort_keys=True) + "\n"
+        write_whole(marker, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+    def part(self, number: int) -> Path:
+        """The file of a part."""
+        return self.path / PARTS / f"{number:08d}.parquet"
+
+    def missing(self, total: int) -> list[int]:
+        """Numbers of the parts that are still to be scored, in order."""
+        return [number for number in range(-(-total // self.part_size)) if not self.part(number).exists()]
+
+    def write_part(self, number: int, rows: pa.Table) -> None:
+        """Keep the results of a part."""
+        write_whole(self.part(number), lambda temporary: pq.write_table(rows, temporary))
+
+    def finish(self, total: int, cutoffs: Mapping[str, float]) -> Counter[str]:
+        """Put scores.parquet and scores.csv together, a part in memory at a time; the parts are then removed.
+
+        Args:
+            total: Radiographs of the input.
+            cutoffs: Cut-off by name; a radiograph is called positive when probability >= cutoff.
+
+        Returns:
+            How many radiographs have which status, and which call at which cut-off.
+        """
+        schema = pa.schema([field for field in PART if field.name not in ("index", "quality")])
+        for name in cutoffs:
+            schema = schema.append(pa.field(f"definite_{name}", pa.int8()))
+        schema = schema.append(PART.field("quality"))
+        counts: Counter[str] = Counter()
+        numbers = range(-(-total // self.part_size))
+
+        def as_parquet(temporary: Path) -> None:
+            with pq.ParquetWriter(temporary, schema) as writer:
+                for rows in self._rows(numbers, cutoffs):
+                    counts.update(_counted(rows, cutoffs))
+                    writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+
+        def as_csv(temporary: Path) -> None:
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, schema.names, lineterminator="\n")
+                writer.writeheader()
+                for rows in self._rows(numbers, cutoffs):
+                    writer.writerows({**row, "probability": _eight_decimals(row["probability"])} for row in rows)
+
+        write_whole(self.path / "scores.parquet", as_parquet)
+        write_whole(self.scores, as_csv)
+        for number in numbers:
+            self.part(number).unlink()
+        (self.path / PARTS).rmdir()
+        return counts
+
+    def _rows(self, numbers: Iterable[int], cutoffs: Mapping[str, float]) -> Iterator[list[dict[str, Any]]]:
+        for number in numbers:
+            rows: list[dict[str, Any]] = pq.read_table(self.part(number)).sort_by("index").to_pylist()
+            assert [row.pop("index") for row in rows] == list(
+                range(number * self.part_size, number * self.part_size + len(rows))
+            )
+            for row in rows:
+                known = row["probability"] is not None
+                row |= {
+                    f"definite_{name}": int(row["probability"] >= cutoff) if known else None for name, cutoff in cutoffs.items()
+                }
+            yield rows
+
+
+def counts_of(scores: Path) -> Counter[str]:
+    """The counts of a finished table, as `ScoresFolder.finish` answers them."""
+    with scores.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        names = [name.removeprefix("definite_") for name in reader.fieldnames or () if name.startswith("definite_")]
+        return Counter(word for row in reader for word in _counted([row], names))
+
+
+def input_digest(items: Sequence[Item]) -> str:
+    """One SHA-256 over what is to be scored: names, places and stamps of all files, in order."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(json.dumps([item.input, item.path, item.box, item.offset, item.stamp]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _counted(rows: Iterable[Mapping[str, Any]], cutoffs: Iterable[str]) -> Iterator[str]:
+    for row in rows:
+        yield str(row["status"])
+        if row["status"] == "ok":
+            yield from (f"definite_{name}" for name in cutoffs if int(row[f"definite_{name}"]))
+
+
+def _eight_decimals(probability: float | None) -> str:
+    return "" if probability is None else f"{probability:.8f}"

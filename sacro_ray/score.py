@@ -1,0 +1,37 @@
+"""`score --run RUN_DIR --input PATH --out DIR`: probabilities and calls for a new cohort."""
+
+from pathlib import Path
+
+from sacro_ray import command
+
+
+def main(argv: list[str]) -> Path:
+    """Score an input; answers the path of scores.csv."""
+    parser = command.parser(
+        "score",
+        "Score new radiographs with a trained run: a row a file in scores.csv and scores.parquet, readable or not. "
+        "Started again after a stop, it goes on from what is complete. Research use only.",
+        "python -m sacro_ray.score --run experiments/runs/demo --input new_films/ --out scores/new_films",
+    )
+    parser.add_argument("--run", required=True, metavar="RUN_DIR", help="the run folder that train wrote")
+    parser.add_argument(
+        "--input",
+        required=True,
+        metavar="PATH",
+        help="a folder of DICOM, TIFF, PNG or JPEG files, a glob, a cohort.csv, or shards",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="where scores.csv and scores.parquet go")
+    command.add_common(parser)
+    arguments = parser.parse_args(argv)
+    from sacro_ray.cluster.scoring import score
+
+    return score(Path(arguments.run), arguments.input, Path(arguments.out), arguments.set, arguments.address)
+
+
+def cli(argv: list[str] | None = None) -> None:
+    """Entry of the command."""
+    command.run(main, argv)
+
+
+if __name__ == "__main__":
+    cli()
