@@ -93,6 +93,7 @@ def write_cohorts(
         test_patients=(test_patients, 1, 99999),
         seed=(seed, 0, 2**63 - 1),
         size_px=(size_px, 64, 4096),
+        workers=(1 if workers is None else workers, 1, 1024),
     )
     sizes = {PROOF.name: patients, GESPIC.name: test_patients}
     parameters = {"format": FORMAT, "radiographs": sizes, "seed": seed, "size_px": size_px}
@@ -117,7 +118,8 @@ def _check(**numbers: tuple[int, int, int]) -> None:
 
 
 def _claim(out: Path, parameters: dict[str, object]) -> None:
-    """Mark the folder with its parameters, or refuse one that is in use for something else; clear away what a kill left half written."""
+    """Mark the folder with its parameters, or refuse one that is in use for something else."""
+    # What a kill left half written.
     for left_over in (*out.glob(TEMPORARY.format("*", "*")), *out.glob("*/**/" + TEMPORARY.format("*", "*"))):
         left_over.unlink()
     mark, text = out / "simulation.json", json.dumps(parameters, indent=2) + "\n"

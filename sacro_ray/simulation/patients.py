@@ -1,6 +1,7 @@
 """Baseline characteristics of the study's Table 1, drawn so that means, standard deviations and shares agree with it.
 
-Each characteristic keeps its own distribution; a Gaussian copula ties it to the damage of the joints and to the disease activity.
+Each characteristic keeps its own distribution; a Gaussian copula ties it to the damage of the joints, and to
+age or disease activity.
 """
 
 import numpy as np
@@ -22,9 +23,9 @@ def sample_baseline(rng: np.random.Generator, study: Study, damage_score: float)
     Returns:
         Column to value, in the order of the table; yes-or-no characteristics are 1 or 0, unknown ones None.
     """
-    activity = float(rng.standard_normal())
+    shared = {"age": float(rng.standard_normal()), "activity": float(rng.standard_normal())}
     male = _is_positive(rng, study.male, damage_score)
-    amounts = {name: _amount(rng, amount, damage_score, activity) for name, amount in study.amounts.items()}
+    amounts = {name: _amount(rng, amount, damage_score, shared[amount.shared]) for name, amount in study.amounts.items()}
     # Nobody has had symptoms for longer than since childhood.
     amounts["symptom_duration_years"] = min(amounts["symptom_duration_years"], amounts["age_years"] - 8.0)
     shares: dict[str, int | None] = {}
@@ -46,9 +47,9 @@ def _is_positive(rng: np.random.Generator, share: Share, damage_score: float) ->
     return bool(score > -special.ndtri(share.positive))
 
 
-def _amount(rng: np.random.Generator, amount: Amount, damage_score: float, activity: float) -> float:
-    explained = amount.severity_correlation**2 + amount.activity_correlation**2
-    score = amount.severity_correlation * damage_score + amount.activity_correlation * activity
+def _amount(rng: np.random.Generator, amount: Amount, damage_score: float, shared_score: float) -> float:
+    explained = amount.severity_correlation**2 + amount.shared_correlation**2
+    score = amount.severity_correlation * damage_score + amount.shared_correlation * shared_score
     score += np.sqrt(1.0 - explained) * rng.standard_normal()
     return round(float(_quantile(amount, float(special.ndtr(score)))), amount.decimals)
 

@@ -19,7 +19,8 @@ class Amount:
         shape: "lognormal" and "gamma" are skewed and start at `low`; "beta" lies between the bounds.
         decimals: Places stored.
         severity_correlation: With the structural damage of the joints (plausible, not published).
-        activity_correlation: With the disease activity of the day, which CRP and the patient's own reports share.
+        shared: What it shares with other characteristics: the patient's age, or the disease activity of the day.
+        shared_correlation: With that.
     """
 
     mean: float
@@ -29,7 +30,8 @@ class Amount:
     shape: Literal["lognormal", "gamma", "beta"]
     decimals: int
     severity_correlation: float
-    activity_correlation: float
+    shared: Literal["age", "activity"]
+    shared_correlation: float
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,12 @@ PROOF = Study(
     reader_noise=1.592,
     male=Share(983 / 1553, 0.25),
     amounts={
-        "age_years": Amount(34.7, 10.5, 18.0, None, "gamma", 0, 0.1, 0.0),
-        "symptom_duration_years": Amount(4.7, 6.8, 0.0, None, "lognormal", 1, 0.2, 0.0),
-        "crp_mg_l": Amount(15.6, 23.0, 0.0, None, "lognormal", 1, 0.2, 0.5),
-        "asdas_crp": Amount(2.9, 1.1, 0.6, 6.5, "beta", 1, 0.1, 0.85),
-        "basdai": Amount(4.5, 2.3, 0.0, 10.0, "beta", 1, 0.0, 0.85),
-        "basfi": Amount(3.3, 2.5, 0.0, 10.0, "beta", 1, 0.1, 0.7),
+        "age_years": Amount(34.7, 10.5, 18.0, 80.0, "beta", 0, 0.0, "age", 1.0),
+        "symptom_duration_years": Amount(4.7, 6.8, 0.0, None, "gamma", 1, 0.2, "age", 0.6),
+        "crp_mg_l": Amount(15.6, 23.0, 0.0, None, "lognormal", 1, 0.2, "activity", 0.5),
+        "asdas_crp": Amount(2.9, 1.1, 0.6, 6.5, "beta", 1, 0.1, "activity", 0.85),
+        "basdai": Amount(4.5, 2.3, 0.0, 10.0, "beta", 1, 0.0, "activity", 0.85),
+        "basfi": Amount(3.3, 2.5, 0.0, 10.0, "beta", 1, 0.1, "activity", 0.7),
     },
     shares={
         "hla_b27": Share(836 / 1294, 0.15, known=1294 / 1553),  # 836 are 64.6 % of 1294: 259 are not known
@@ -125,12 +127,12 @@ GESPIC = Study(
     reader_noise=1.115,
     male=Share(243 / 458, 0.25),
     amounts={
-        "age_years": Amount(35.7, 10.3, 18.0, None, "gamma", 0, 0.1, 0.0),
-        "symptom_duration_years": Amount(4.0, 2.7, 0.0, None, "gamma", 1, 0.2, 0.0),
-        "crp_mg_l": Amount(11.5, 18.2, 0.0, None, "lognormal", 1, 0.2, 0.5),
-        "asdas_crp": Amount(2.6, 1.0, 0.6, 6.5, "beta", 1, 0.1, 0.85),
-        "basdai": Amount(3.9, 2.1, 0.0, 10.0, "beta", 1, 0.0, 0.85),
-        "basfi": Amount(2.8, 2.3, 0.0, 10.0, "beta", 1, 0.1, 0.7),
+        "age_years": Amount(35.7, 10.3, 18.0, 80.0, "beta", 0, 0.0, "age", 1.0),
+        "symptom_duration_years": Amount(4.0, 2.7, 0.0, None, "gamma", 1, 0.2, "age", 0.6),
+        "crp_mg_l": Amount(11.5, 18.2, 0.0, None, "lognormal", 1, 0.2, "activity", 0.5),
+        "asdas_crp": Amount(2.6, 1.0, 0.6, 6.5, "beta", 1, 0.1, "activity", 0.85),
+        "basdai": Amount(3.9, 2.1, 0.0, 10.0, "beta", 1, 0.0, "activity", 0.85),
+        "basfi": Amount(2.8, 2.3, 0.0, 10.0, "beta", 1, 0.1, "activity", 0.7),
     },
     shares={
         "hla_b27": Share(359 / 458, 0.15),
