@@ -58,7 +58,7 @@ def over_cutoff(samples: Mapping[str, Sample], cutoffs: Mapping[str, float]) -> 
     """Sensitivity and specificity at every cut-off, validation and test (study, Fig. 3)."""
     hover: list[tuple[Any, float, float, str]] = []
     with style():
-        figure, axes = panel(6.4)
+        figure, axes = panel(6.4, 4.4)
         for split, sample in samples.items():
             points = operating_points(sample.labels, sample.probabilities)
             cutoff = np.concatenate([[1.0], points.cutoff, [0.0]])
@@ -71,7 +71,8 @@ def over_cutoff(samples: Mapping[str, Sample], cutoffs: Mapping[str, float]) -> 
                 both = f"sensitivity {points.sensitivity[i]:.3f}, specificity {points.specificity[i]:.3f}"
                 hover += [(axes, points.cutoff[i], rate[i], at + both) for rate in (points.sensitivity, points.specificity)]
         _cutoff_lines(axes, cutoffs)
-        _unit_square(axes, "cut-off (probability)", "proportion", "lower center", square=False)
+        axes.set(xlabel="cut-off (probability)", ylabel="proportion", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+        figure.legend(loc="outside lower center", ncols=3)
     caption = (
         "The vertical lines are the cut-offs from validation. " + "; ".join(f"{n} {v:.3f}" for n, v in cutoffs.items()) + "."
     )
@@ -86,7 +87,7 @@ def histogram(split: str, sample: Sample, discordant: Floats, cutoffs: Mapping[s
         ("positive", ORANGE, sample.probabilities[sample.labels]),
     ]
     with style():
-        figure, axes = panel(6.4, 3.4)
+        figure, axes = panel(4.6, 3.8)
         for name, colour, scores in groups:
             axes.hist(scores, edges, color=colour, alpha=0.55, label=f"{name}, n = {scores.size}")
             axes.hist(scores, edges, color=colour, histtype="step", linewidth=1.2)
@@ -96,7 +97,7 @@ def histogram(split: str, sample: Sample, discordant: Floats, cutoffs: Mapping[s
             )
         _cutoff_lines(axes, cutoffs)
         axes.set(xlabel="score (probability)", ylabel="radiographs", xlim=(0, 1))
-        axes.legend(loc="upper left")
+        figure.legend(loc="outside lower center", ncols=2)
     return Chart(
         f"scores_{split}", f"Scores, {split}", "Score by reference label; the vertical lines are the cut-offs.", figure
     )
@@ -182,10 +183,9 @@ def _cutoff_lines(axes: Any, cutoffs: Mapping[str, float]) -> None:
         axes.axvline(value, color=GREEN, linewidth=1.2, linestyle=dash, label=f"{name} {value:.3f}")
 
 
-def _unit_square(axes: Any, x: str, y: str, legend: str, square: bool = True) -> None:
+def _unit_square(axes: Any, x: str, y: str, legend: str) -> None:
     axes.set(xlabel=x, ylabel=y, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    if square:
-        axes.set_aspect("equal")
+    axes.set_aspect("equal")
     axes.legend(loc=legend)
 
 

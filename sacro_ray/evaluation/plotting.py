@@ -67,6 +67,11 @@ class Chart:
     figure: Figure
     hover: Sequence[tuple[Any, float, float, str]] = field(default_factory=list)
 
+    @property
+    def wide(self) -> bool:
+        """Whether it takes a row of its own where two figures would fit."""
+        return bool(self.figure.get_figwidth() > 6)
+
     def png(self) -> bytes:
         """The figure at 200 pixels an inch."""
         return self._rendered("png", 200, {"Software": None})

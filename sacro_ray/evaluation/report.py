@@ -1,6 +1,7 @@
 """report.html: one file with everything in it, from sections of text, figures and tables."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -29,6 +30,7 @@ class Card:
 class Confusion:
     """A 2 x 2 table in the study's form, with kappa and accuracy as text."""
 
+    split: str
     title: str
     tn: int
     fp: int
@@ -66,18 +68,32 @@ def render(title: str, sections: Sequence[Section], simulated: bool) -> str:
     package = files("sacro_ray.evaluation")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(package.joinpath("report.html").read_text(encoding="utf-8"))
-    return template.render(
+    document = template.render(
         title=title,
         sections=[_prepared(section) for section in sections],
         simulated=simulated,
         css=Markup(package.joinpath("report.css").read_text(encoding="utf-8")),
         script=Markup(package.joinpath("hover.html").read_text(encoding="utf-8")),
     )
+    return re.sub(r"(\d)–(\d)", "\\1\u2060–\u2060\\2", document)  # word joiners keep an interval on one line
 
 
 def _prepared(section: Section) -> dict[str, Any]:
+    splits = list(dict.fromkeys(confusion.split for confusion in section.confusions))
+    confusions = [(split, [c for c in section.confusions if c.split == split]) for split in splits]
     charts = [
-        {"title": c.title, "caption": c.caption, "svg": Markup(c.inline_svg()), "hover": json.dumps(c.hover_points())}
+        {
+            "title": c.title,
+            "caption": c.caption,
+            "svg": Markup(c.inline_svg()),
+            "hover": json.dumps(c.hover_points()),
+            "wide": c.wide,
+        }
         for c in section.charts
     ]
-    return {**section.__dict__, "charts": charts, "tables": [table for table in section.tables if table.rows]}
+    return {
+        **section.__dict__,
+        "confusions": confusions,
+        "charts": charts,
+        "tables": [table for table in section.tables if table.rows],
+    }

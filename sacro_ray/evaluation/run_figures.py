@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sacro_ray.evaluation.plotting import BLUE, GREEN, GRID, INK, MUTED, ORANGE, Chart, panel, style
+from sacro_ray.evaluation.plotting import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PAPER, Chart, panel, style
 from sacro_ray.evaluation.tables import with_interval
 
 
@@ -25,7 +25,7 @@ def training_curves(history: pd.DataFrame) -> list[Chart]:
     for column, (name, title, unit, colour, label) in lines.items():
         values = history[column].to_numpy(dtype=np.float64)
         with style():
-            figure, axes = panel(5.2, 3.4)
+            figure, axes = panel(4.6, 3.4)
             _phases(axes, history)
             axes.plot(epoch, values, color=colour, marker="o", markersize=3, label=label)
             if column == "val_auc":
@@ -50,21 +50,32 @@ def forest(rows: Sequence[Mapping[str, Any]], split: str) -> Chart:
         split: `validation` or `test`.
     """
     drawn = [row for row in rows if row["AUC"]["estimate"] is not None]
+    lines: list[tuple[str, Mapping[str, Any] | None]] = []
+    for member in drawn:
+        if member["group"] and (member["characteristic"], None) not in lines:
+            lines.append((str(member["characteristic"]), None))
+        lines.append((f"{member['group'] or member['characteristic']} (n = {member['n']})", member))
     hover: list[tuple[Any, float, float, str]] = []
     with style():
-        figure, axes = panel(5.6, 1.0 + 0.27 * len(drawn))
+        figure, axes = panel(4.6, 0.8 + 0.24 * len(lines))
         axes.axvline(drawn[0]["AUC"]["estimate"], color=MUTED, linewidth=1, linestyle=":")
-        for place, row in enumerate(drawn):
+        for place, (_, row) in enumerate(lines):
+            if row is None:
+                continue
             auc, colour = row["AUC"], MUTED if row["remark"] else BLUE
             if auc["low"] is not None:
                 axes.plot([auc["low"], auc["high"]], [place, place], color=colour, linewidth=1.4)
-            filled = colour if not row["remark"] else "none"
+            filled = colour if not row["remark"] else PAPER
             axes.plot(auc["estimate"], place, "s", color=colour, markerfacecolor=filled, markersize=5)
-            sizes = f"n = {row['n']}, {row['positive']} positive"
-            hover.append((axes, auc["estimate"], place, f"{_name(row)}: AUC {with_interval(auc)}, {sizes}"))
-        axes.set_yticks(range(len(drawn)), [f"{_name(row)} (n = {row['n']})" for row in drawn], fontsize=8.5)
+            name = f"{row['characteristic']} {row['group']}".strip()
+            text = f"{name}: AUC {with_interval(auc)}, n = {row['n']}, {row['positive']} positive"
+            hover.append((axes, auc["estimate"], place, text))
+        axes.set_yticks(range(len(lines)), [label for label, _ in lines])
+        for label, (_, row) in zip(axes.get_yticklabels(), lines, strict=True):
+            label.set_fontweight("bold" if row is None else "normal")
         lowest = min(row["AUC"]["low"] if row["AUC"]["low"] is not None else row["AUC"]["estimate"] for row in drawn)
-        axes.set(xlabel="AUC", ylim=(len(drawn) - 0.5, -0.5), xlim=(max(0.0, min(0.75, lowest) - 0.02), 1.01))
+        axes.set(xlabel="AUC", ylim=(len(lines) - 0.5, -0.5), xlim=(max(0.0, min(0.75, lowest) - 0.02), 1.01))
+        axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
     caption = "Squares: AUC with DeLong's interval; the dotted line is that of all radiographs. Hollow and grey: small groups."
     return Chart("subgroups", f"AUC by subgroup, {split}", caption, figure, hover)
@@ -77,12 +88,12 @@ def robustness(rows: Sequence[Mapping[str, Any]]) -> Chart:
         rows: `perturbation`, `auc`, `low`, `high`, `change`; the first one is the unchanged images.
     """
     with style():
-        figure, axes = panel(5.6, 1.0 + 0.27 * len(rows))
+        figure, axes = panel(4.6, 0.8 + 0.27 * len(rows))
         axes.axvline(float(rows[0]["auc"]), color=MUTED, linewidth=1, linestyle=":")
         for place, row in enumerate(rows):
             axes.plot([row["low"], row["high"]], [place, place], color=ORANGE, linewidth=1.4)
             axes.plot(row["auc"], place, "s", color=ORANGE, markersize=5)
-        axes.set_yticks(range(len(rows)), [str(row["perturbation"]) for row in rows], fontsize=8.5)
+        axes.set_yticks(range(len(rows)), [str(row["perturbation"]) for row in rows])
         axes.set(xlabel="AUC", ylim=(len(rows) - 0.5, -0.5))
         axes.grid(axis="y", visible=False)
     hover = [(axes, float(r["auc"]), float(i), f"{r['perturbation']}: AUC {r['auc']:.3f}") for i, r in enumerate(rows)]
@@ -97,7 +108,3 @@ def _phases(axes: Any, history: pd.DataFrame) -> None:
             axes.axvspan(place - 0.5, place + 0.5, color=GRID, alpha=0.45, linewidth=0)
     for before in np.flatnonzero(history["size_px"].diff().fillna(0).to_numpy()):
         axes.axvline(int(before) + 0.5, color=INK, linewidth=1, linestyle=":")
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['characteristic']}: {row['group']}" if row["group"] else str(row["characteristic"])

@@ -107,11 +107,11 @@ def _confusions(results: Results) -> Section:
     grids = []
     for split in results.samples:
         for name, at in results.metrics[split]["at_cutoff"].items():
-            title = f"{split.capitalize()}: {NAMES.get(name, name)}, cut-off {at['cutoff']:.3f}"
+            title = f"{NAMES.get(name, name).capitalize()}, cut-off {at['cutoff']:.3f}"
             right = at["tn"] + at["tp"]
             accuracy = f"{right}/{results.metrics[split]['n']} ({100 * at['agreement']['estimate']:.1f} %)"
             kappa = tables.with_interval(at["kappa"])
-            grids.append(Confusion(title, at["tn"], at["fp"], at["fn"], at["tp"], kappa, accuracy))
+            grids.append(Confusion(split, title, at["tn"], at["fp"], at["fn"], at["tp"], kappa, accuracy))
     files = [tables.confusion(split, results.metrics[split]) for split in results.samples]
     return Section("confusion", "Confusion tables", confusions=grids, files=files)
 

@@ -13,6 +13,11 @@ from sacro_ray.evaluation.predictions import sample_of
 from sacro_ray.evaluation.tables import Cell, Table
 
 NOT_CHARACTERISTICS = ("radiograph_id", "patient_id", "cohort", "split", "subset", "label")
+# As the field writes them (study, Table 1).
+ABBREVIATIONS = {
+    "asdas": "ASDAS", "b27": "B27", "basdai": "BASDAI", "basfi": "BASFI", "bmi": "BMI", "crp": "CRP", "csdmard": "csDMARD",
+    "csdmards": "csDMARDs", "hla": "HLA", "ibd": "IBD", "nsaid": "NSAID", "nsaids": "NSAIDs", "spa": "SpA", "tnf": "TNF",
+}  # fmt: skip
 MOST_CATEGORIES = 12  # rarer ones are taken together as "other"
 FEWEST_VALUES = 5  # numbers with fewer distinct values are categories
 
@@ -27,7 +32,8 @@ def readable(name: str) -> str:
     text = name.strip()
     for unit in ("years", "mm", "px"):
         text = text.removesuffix(f"_{unit}") + f", {unit}" if text.endswith(f"_{unit}") else text
-    text = text.replace("_", " ")
+    words = [ABBREVIATIONS.get(word.rstrip(",").lower(), word) for word in text.replace("_", " ").split()]
+    text = " ".join(words)
     return text[:1].upper() + text[1:]
 
 
@@ -113,6 +119,8 @@ def _groups(values: "pd.Series[Any]") -> Iterator[tuple[str, Bools]]:
         missing = numbers.isna()
     else:
         texts = _texts(values)
+        if numbers is not None and set(numbers.dropna().unique()) <= {0.0, 1.0}:
+            texts = texts.map({"0": "no", "1": "yes"})
         common = _common(texts)
         for category in common:
             yield category, (texts == category).to_numpy()

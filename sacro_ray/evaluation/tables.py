@@ -8,7 +8,7 @@ import pandas as pd
 
 from sacro_ray.evaluation.cutoffs import Cutoff
 
-PROPORTIONS = ("sensitivity", "specificity", "ppv", "npv", "agreement")
+HEADINGS = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV", "agreement": "agreement"}
 Cell = str | int | float | Mapping[str, Any] | None  # a mapping is an estimate as in metrics.json
 
 
@@ -35,7 +35,7 @@ class Table:
 
     def text_rows(self) -> list[list[str]]:
         """The cells as they are shown."""
-        return [[shown(row[column]) for column in self.columns] for row in self.rows]
+        return [[shown(row[column], column) for column in self.columns] for row in self.rows]
 
     def frame(self) -> pd.DataFrame:
         """The cells as plain values; an estimate takes three columns, its value and the ends of its interval."""
@@ -58,12 +58,14 @@ def interval(estimate: Mapping[str, Any], digits: int = 2) -> str:
     return f"95 % CI {estimate['low']:.{digits}f}–{estimate['high']:.{digits}f}"
 
 
-def shown(cell: Cell) -> str:
-    """A cell as text."""
+def shown(cell: Cell, column: str = "") -> str:
+    """A cell as text; in a column whose heading ends in `p`, small p values as <0.001."""
     if cell is None:
         return "–"
     if isinstance(cell, Mapping):
         return with_interval(cell)
+    if column.endswith(" p") and isinstance(cell, float) and cell < 0.001:
+        return "<0.001"
     return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
 
 
@@ -107,7 +109,13 @@ def chosen_cutoffs(cutoffs: Sequence[Cutoff]) -> Table:
 def at_cutoffs(split: str, metrics: Mapping[str, Any]) -> Table:
     """Proportions and kappa of one split at each cut-off."""
     rows = [
-        {"cut-off": name, "value": at["cutoff"], "n": metrics["n"], **{p: at[p] for p in PROPORTIONS}, "kappa": at["kappa"]}
+        {
+            "cut-off": name,
+            "value": at["cutoff"],
+            "n": metrics["n"],
+            **{h: at[p] for p, h in HEADINGS.items()},
+            "kappa": at["kappa"],
+        }
         for name, at in metrics["at_cutoff"].items()
     ]
     return Table(
@@ -166,7 +174,7 @@ def against_reference(split: str, readers: Mapping[str, Any]) -> Table:
             {
                 "reader": name,
                 "n": rates["n"],
-                **{rate: rates[rate] for rate in ("sensitivity", "specificity", "ppv")},
+                **{HEADINGS[rate]: rates[rate] for rate in ("sensitivity", "specificity", "ppv")},
                 "only reader right": test["only_first_right"],
                 "only model right": test["only_second_right"],
                 "McNemar p": test["p_value"],

@@ -53,7 +53,8 @@ def methods() -> list[str]:
     """How the numbers were computed, in short."""
     return [
         "A radiograph is called positive when its score is at least the cut-off. The cut-offs come from the validation set alone, by "
-        "repeated stratified cross-validation (median of the repeats); the test set never moves them. Validation numbers are therefore optimistic.",
+        "repeated stratified cross-validation (median of the repeats); the test set never moves them. Validation numbers "
+        "are therefore optimistic.",
         "Intervals: AUC DeLong; proportions Wilson; kappa, average precision and Brier score bootstrap percentile, patients resampled.",
         "A score ranks radiographs. Read it as a probability only as far as the calibration curve allows: training with mixup and label "
         "smoothing draws scores towards the middle.",
