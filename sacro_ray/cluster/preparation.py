@@ -1,24 +1,34 @@
-"""Prepare cohorts on Ray: a shard a task, at most a few in flight, and nothing done twice."""
+"""Prepare cohorts on Ray: a shard a task, a few in flight, nothing done twice, and no file that can stop the rest."""
 
 import logging
-import shutil
-from collections.abc import Iterator
+import signal
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
 from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.config import Experiment, Prepare
-from sacro_ray.dataset.completion import complete_cohort, read_index, unchanged
+from sacro_ray.dataset.completion import complete_cohort, log_flow, read_index, unchanged, write_near_duplicates
+from sacro_ray.dataset.contact_sheet import RADIOGRAPHS, contact_sheet
+from sacro_ray.dataset.files import write_atomically
 from sacro_ray.dataset.leaks import refuse_pixels_in_development_and_test
-from sacro_ray.dataset.manifest import NAME
-from sacro_ray.dataset.parts import WORKING, Part, finished_part, start_folder, write_shard
-from sacro_ray.dataset.plan import CohortPlan, PlannedShard, plan_cohort
+from sacro_ray.dataset.manifest import read_manifest
+from sacro_ray.dataset.parts import Part, finished_part, start_folder, write_shard
+from sacro_ray.dataset.plan import SPLITS, CohortPlan, PlannedRadiograph, PlannedShard, plan_cohort
 from sacro_ray.dataset.progress import Progress
 from sacro_ray.errors import UserError, listed
+from sacro_ray.imaging.decode import ExcludedRadiograph, read_radiograph
 
 log = logging.getLogger("sacro_ray")
+
+# A decoder that has not come back after this long never will; its process is ended, as after a crash.
+SECONDS_A_RADIOGRAPH = 120
+# How often a shard whose process dies is tried: a process may be ended from outside, but not for ever.
+SHARD_TRIES = 3
 
 
 def prepare_cohorts(experiment: Experiment, address: str | None = None) -> Path:
@@ -33,89 +43,135 @@ def prepare_cohorts(experiment: Experiment, address: str | None = None) -> Path:
         UserError: Something in the tables is wrong, too many radiographs cannot be used, a picture is in two places, or a cohort
             was prepared before from other inputs or with other settings.
     """
-    root = Path(experiment.prepare.shards)
+    root, settings = Path(experiment.prepare.shards), experiment.prepare
     plans = {name: plan_cohort(name, experiment) for name in experiment.cohorts}
+    _warn_of_shared_patients(plans)
     todo = {name: plan for name, plan in plans.items() if not unchanged(plan, root / name)}
-    for name in plans.keys() - todo.keys():
-        log.info("%s: complete and verified, left as it is", name)
     if todo:
         with ray_session(address):
-            parts = {name: _write_parts(plan, root / name, experiment.prepare) for name, plan in todo.items()}
-    else:
-        parts = {}
-    seen: dict[str, Any] = {
-        name: [w for part in parts[name] for w in part.written] if name in parts else read_index(root / name) for name in plans
-    }
-    refuse_pixels_in_development_and_test(
-        {name: seen[name] for name in experiment.cohorts_of("development")},
-        {name: seen[name] for name in experiment.cohorts_of("external_test")},
-    )
-    for name, plan in todo.items():
-        complete_cohort(plan, root / name, parts[name], experiment.prepare)
+            parts = {name: _write_parts(plan, root / name, settings) for name, plan in todo.items()}
+            seen = {n: [w for p in parts[n] for w in p.written] if n in parts else read_index(root / n) for n in plans}
+            refuse_pixels_in_development_and_test(
+                {name: seen[name] for name in experiment.cohorts_of("development")},
+                {name: seen[name] for name in experiment.cohorts_of("external_test")},
+            )
+            for name, plan in todo.items():
+                _draw_contact_sheets(plan, root / name, settings)
+                complete_cohort(plan, root / name, parts[name], settings)
+    write_near_duplicates(root, list(plans))
+    for name in plans:
+        if name not in todo:
+            log.info("%s: complete and verified, left as it is", name)
+        log_flow(read_manifest(root, name))
     return root
 
 
 def _write_parts(plan: CohortPlan, folder: Path, settings: Prepare) -> list[Part]:
     """Write the shards of a cohort that are missing; the parts of all, in order."""
-    if not start_folder(folder, plan.settings, plan.digest):
-        _clear(folder)
-        start_folder(folder, plan.settings, plan.digest)
-    parts: dict[str, Part] = {}
-    progress = Progress(plan.cohort, plan.received)
-    progress.advance(len(plan.excluded))
+    start_folder(folder, plan.settings, plan.digest)
     excluded = {name: reason for name, reason in plan.excluded.items() if reason != "discordant"}
+    _refuse_too_many(plan, excluded, settings)
+    parts: dict[str, Part] = {}
+    progress = Progress(plan.cohort, len(plan.radiographs))
     for shard, part in _run(plan.shards, folder, settings):
         parts[shard.file] = part
         excluded |= part.excluded
         progress.advance(len(shard.radiographs))
-        if len(excluded) > settings.max_excluded_fraction * plan.received:
-            _give_up(plan, excluded, settings)
+        _refuse_too_many(plan, excluded, settings)
     progress.close()
     return [parts[shard.file] for shard in plan.shards]
 
 
-def _run(shards: tuple[PlannedShard, ...], folder: Path, settings: Prepare) -> Iterator[tuple[PlannedShard, Part]]:
+def _run(shards: Sequence[PlannedShard], folder: Path, settings: Prepare) -> Iterator[tuple[PlannedShard, Part]]:
     """Finished shards as they come, two tasks a processor in flight."""
     limit = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
-    settings_ref = ray.put(settings)
+    place = str(folder.resolve())
     pending: dict[Any, PlannedShard] = {}
-    waiting = iter(shards)
-    exhausted = False
-    while pending or not exhausted:
-        while len(pending) < limit and not exhausted:
-            shard = next(waiting, None)
-            if shard is None:
-                exhausted = True
-            else:
-                pending[_shard_task.remote(shard, str(folder.resolve()), settings_ref)] = shard
-        if not pending:
-            break
+    deaths: Counter[str] = Counter()
+    waiting = list(reversed(shards))
+    while pending or waiting:
+        while waiting and len(pending) < limit:
+            shard = waiting.pop()
+            pending[_shard_task.remote(shard, place, settings, ())] = shard
         (done, *_), _ = ray.wait(list(pending), num_returns=1)
         shard = pending.pop(done)
-        yield shard, Part.model_validate_json(ray.get(done))
+        try:
+            text = ray.get(done)
+        except (WorkerCrashedError, OutOfMemoryError):
+            deaths[shard.file] += 1
+            if deaths[shard.file] == SHARD_TRIES:
+                raise
+            poison = _find_poison(shard.radiographs, settings)
+            pending[_shard_task.remote(shard, place, settings, tuple(poison))] = shard
+            continue
+        yield shard, Part.model_validate_json(text)
 
 
-@ray.remote(num_cpus=1)
-def _shard_task(shard: PlannedShard, folder: str, settings: Prepare) -> str:
-    part = finished_part(shard, Path(folder)) or write_shard(shard, Path(folder), settings)
+def _find_poison(radiographs: Sequence[PlannedRadiograph], settings: Prepare) -> list[str]:
+    """Which radiographs end the process that decodes them, each tried alone, and twice if need be."""
+    log.warning("a process that decoded %d radiographs died; each is now tried alone", len(radiographs))
+    poison = []
+    for radiograph, probe in [(r, _probe_task.remote(r, settings)) for r in radiographs]:
+        try:
+            ray.get(probe)
+        except (WorkerCrashedError, OutOfMemoryError):
+            poison.append(radiograph.radiograph_id)
+    return poison
+
+
+@ray.remote(num_cpus=1, max_retries=0)  # type: ignore[untyped-decorator]
+def _shard_task(shard: PlannedShard, folder: str, settings: Prepare, poison: Sequence[str]) -> str:
+    part = finished_part(shard, Path(folder)) or write_shard(shard, Path(folder), settings, poison, _watch)
+    _watch(0)
     return part.model_dump_json()
 
 
-def _give_up(plan: CohortPlan, excluded: dict[str, str], settings: Prepare) -> None:
+@ray.remote(num_cpus=1, max_retries=1)  # type: ignore[untyped-decorator]
+def _probe_task(radiograph: PlannedRadiograph, settings: Prepare) -> None:
+    _watch()
+    try:
+        read_radiograph(Path(radiograph.path).read_bytes(), settings, radiograph.box)
+    except ExcludedRadiograph:
+        pass
+    finally:
+        _watch(0)
+
+
+@ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
+def _contact_sheet_task(title: str, radiographs: Sequence[PlannedRadiograph], settings: Prepare) -> bytes:
+    return contact_sheet(title, radiographs, settings)
+
+
+def _watch(seconds: int = SECONDS_A_RADIOGRAPH) -> None:
+    """Let the system end this process after so many seconds, even within a decoder that never returns; 0 takes it back."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(seconds)
+
+
+def _draw_contact_sheets(plan: CohortPlan, folder: Path, settings: Prepare) -> None:
+    for split in SPLITS[plan.role]:
+        first = [radiograph for shard in plan.shards if shard.split == split for radiograph in shard.radiographs][:RADIOGRAPHS]
+        title = f"{plan.cohort}, {split}: left the file's full range of grey values, right as stored ({settings.greyscale})"
+        write_atomically(folder / f"contact_{split}.png", ray.get(_contact_sheet_task.remote(title, first, settings)))
+
+
+def _refuse_too_many(plan: CohortPlan, excluded: dict[str, str], settings: Prepare) -> None:
     share = len(excluded) / plan.received
-    raise UserError(
-        f"cohort {plan.cohort}: {len(excluded)} of {plan.received} radiographs cannot be used ({share:.1%}, at most "
-        f"prepare.max_excluded_fraction = {settings.max_excluded_fraction:.1%}): "
-        f"{listed(f'{name} ({reason})' for name, reason in excluded.items())}. Mend the files or raise the limit"
-    )
-
-
-def _clear(folder: Path) -> None:
-    """Remove what an unfinished run with other inputs or settings left; refuse to touch anything else."""
-    foreign = [p.name for p in folder.iterdir() if p.name not in {WORKING, "train", "validation", "test"}]
-    if foreign or (folder / NAME).exists():
+    if share > settings.max_excluded_fraction:
         raise UserError(
-            f"{folder} holds files that prepare did not write ({listed(foreign)}); move them, or set prepare.shards elsewhere"
+            f"cohort {plan.cohort}: {len(excluded)} of {plan.received} radiographs cannot be used ({share:.1%}, at most "
+            f"prepare.max_excluded_fraction = {settings.max_excluded_fraction:.1%}): "
+            f"{listed(f'{name} ({reason})' for name, reason in excluded.items())}. Mend the files or raise the limit"
         )
-    for path in folder.iterdir():
-        shutil.rmtree(path)
+
+
+def _warn_of_shared_patients(plans: dict[str, CohortPlan]) -> None:
+    """Numbers may coincide between sites, so this is a warning; and no patient is named."""
+    patients = {name: {r.patient_id for r in plan.radiographs} for name, plan in plans.items()}
+    names = list(plans)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            if shared := patients[one] & patients[other]:
+                log.warning(
+                    "%d patient_ids occur in both %s and %s; make sure that these are different people", len(shared), one, other
+                )

@@ -4,21 +4,22 @@ import csv
 import hashlib
 import io
 import logging
-import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sacro_ray.config import Prepare
 from sacro_ray.dataset.files import write_atomically
-from sacro_ray.dataset.leaks import Seen, duplicates, refuse_pixels_in_two_splits
+from sacro_ray.dataset.leaks import Seen, duplicates, near_duplicates, refuse_pixels_in_two_splits
 from sacro_ray.dataset.manifest import NAME, SCHEMA_VERSION, Excluded, Manifest, Shard, Split, verify, write_manifest
-from sacro_ray.dataset.parts import WORKING, Part, sources_digest, without
-from sacro_ray.dataset.plan import CohortPlan, PlannedRadiograph, same_settings
+from sacro_ray.dataset.parts import Part, end_folder, sources_digest, without
+from sacro_ray.dataset.plan import SPLITS, CohortPlan, PlannedRadiograph, same_settings
 from sacro_ray.errors import UserError, listed
+from sacro_ray.imaging.exclusion import REASONS
 
 log = logging.getLogger("sacro_ray")
-INDEX = "index.csv"
+INDEX, NEAR = "index.csv", "near_duplicates.csv"
 INDEX_COLUMNS = ("radiograph_id", "split", "pixel_sha256", "perceptual_hash", "greyscale")
 
 
@@ -48,6 +49,7 @@ def unchanged(plan: CohortPlan, folder: Path) -> bool:
     elif manifest.inputs != _inputs(plan, [sources_digest(shard) for shard in plan.shards]):
         problem = "from other tables or image files"
     else:
+        end_folder(folder)
         return True
     raise UserError(
         f"{folder} was prepared {problem}, and prepare overwrites nothing. Delete the folder, or set prepare.shards to a new one"
@@ -67,8 +69,7 @@ def complete_cohort(plan: CohortPlan, folder: Path, parts: list[Part], settings:
     _write_index(folder, parts)
     manifest = _manifest(plan, parts)
     write_manifest(folder, manifest)
-    shutil.rmtree(folder / WORKING, ignore_errors=True)
-    log_flow(manifest)
+    end_folder(folder)
     return manifest
 
 
@@ -78,17 +79,51 @@ def read_index(folder: Path) -> list[Indexed]:
         return [Indexed(**{k: row[k] for k in INDEX_COLUMNS[:4]}) for row in csv.DictReader(file)]
 
 
+FLOW = ("radiographs", "patients", "positives", "negatives", "discordant", "adjudicated", "reclassified")
+
+
 def log_flow(manifest: Manifest) -> None:
     """Say what came in, what was left out and why, and what is where."""
-    lines = [f"{manifest.cohort}: {manifest.received} radiographs received"]
-    lines += [f"  excluded, {reason}: {count}" for reason, count in manifest.excluded_by_reason().items()]
-    for name, split in manifest.splits.items():
-        lines.append(
-            f"  {name}: {split.radiographs} radiographs of {split.patients} patients, {split.positives} positive, "
-            f"{split.negatives} negative, {split.discordant} discordant; {split.adjudicated} adjudicated, "
-            f"{split.reclassified} re-classified"
-        )
+    lines = [f"{manifest.cohort}: {manifest.received} radiographs received, {len(manifest.excluded)} excluded"]
+    lines += [f"  {reason:<22}{count:>7}  {REASONS.get(reason, '')}" for reason, count in manifest.excluded_by_reason().items()]
+    lines.append(f"  {'':<11}" + "".join(f"{column:>13}" for column in FLOW))
+    lines += [f"  {name:<11}" + "".join(f"{getattr(split, c):>13}" for c in FLOW) for name, split in manifest.splits.items()]
     log.info("\n".join(lines))
+
+
+def write_near_duplicates(root: Path, cohorts: Sequence[str]) -> None:
+    """List pairs of pictures that look alike, within and between the cohorts of an experiment; warn of those across splits.
+
+    Each cohort's folder gets its pairs, `near_duplicates.csv`; a list that is there already stays.
+
+    Args:
+        root: The folder of all shards.
+        cohorts: Prepared cohorts.
+    """
+    missing = [cohort for cohort in cohorts if not (root / cohort / NEAR).exists()]
+    if not missing:
+        return
+    entries = [(cohort, entry) for cohort in cohorts for entry in read_index(root / cohort)]
+    pairs = [(entries[i], entries[j], bits) for i, j, bits in near_duplicates([entry.perceptual_hash for _, entry in entries])]
+    for cohort in missing:
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(
+            [f"{column}_{side}" for side in "ab" for column in ("cohort", "radiograph_id", "split")] + ["differing_bits"]
+        )
+        for (a_cohort, a), (b_cohort, b), bits in pairs:
+            if cohort in (a_cohort, b_cohort):
+                writer.writerow([a_cohort, a.radiograph_id, a.split, b_cohort, b.radiograph_id, b.split, bits])
+        write_atomically(root / cohort / NEAR, buffer.getvalue().encode())
+    if pairs:
+        across = [
+            f"{a.radiograph_id} ({a_cohort}, {a.split}) ~ {b.radiograph_id} ({b_cohort}, {b.split})"
+            for (a_cohort, a), (b_cohort, b), _ in pairs
+            if (a_cohort, a.split) != (b_cohort, b.split)
+        ]
+        log.warning(
+            "%d pairs of pictures look alike (%s), %d of them across splits: %s", len(pairs), NEAR, len(across), listed(across)
+        )
 
 
 def _handle_duplicates(
@@ -112,8 +147,7 @@ def _inputs(plan: CohortPlan, sources: list[str]) -> dict[str, str]:
 
 def _manifest(plan: CohortPlan, parts: list[Part]) -> Manifest:
     planned = {radiograph.radiograph_id: radiograph for radiograph in plan.radiographs}
-    names = ("test",) if plan.role == "external_test" else ("train", "validation")
-    splits = {name: _split(name, [p for p in parts if p.file.startswith(f"{name}/")], planned) for name in names}
+    splits = {name: _split([p for p in parts if p.file.startswith(f"{name}/")], planned) for name in SPLITS[plan.role]}
     excluded = dict(plan.excluded)
     for part in parts:
         excluded |= part.excluded
@@ -130,7 +164,7 @@ def _manifest(plan: CohortPlan, parts: list[Part]) -> Manifest:
     )
 
 
-def _split(name: str, parts: list[Part], planned: dict[str, PlannedRadiograph]) -> Split:
+def _split(parts: list[Part], planned: dict[str, PlannedRadiograph]) -> Split:
     members = [planned[entry.radiograph_id] for part in parts for entry in part.written]
     labels = Counter(member.label for member in members)
     return Split(

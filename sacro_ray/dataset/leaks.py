@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,15 +14,25 @@ from sacro_ray.errors import UserError
 
 # The hash's low frequencies: 16 x 16 of a 64 x 64 picture, 256 bits.
 HASH_SIDE, SMALL_SIDE = 16, 64
+# Differing bits up to which two pictures are listed as near-duplicates: another window, bit depth or compression of one film moves
+# up to about 20, two films of different patients hardly ever less than 40 (docs/preparation.md).
+NEAR_BITS = 24
 
 
 class Seen(Protocol):
     """A prepared radiograph, as far as duplicates are concerned."""
 
-    radiograph_id: str
-    split: str
-    pixel_sha256: str
-    perceptual_hash: str
+    @property
+    def radiograph_id(self) -> str:
+        """Its id."""
+
+    @property
+    def split(self) -> str:
+        """Its split."""
+
+    @property
+    def pixel_sha256(self) -> str:
+        """See `pixel_digest`."""
 
 
 def pixel_digest(pixels: npt.NDArray[np.uint8]) -> str:
@@ -48,6 +58,36 @@ def duplicates(radiographs: Iterable[Seen]) -> list[list[Seen]]:
     return sorted(found, key=lambda group: group[0].radiograph_id)
 
 
+def near_duplicates(hashes: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Pairs of pictures that look alike.
+
+    Pairs are sought among pictures that share at least one of sixteen 16-bit pieces of the hash, so that the work stays far below all
+    pairs: every pair up to 15 bits apart is found, and, of those up to 24 apart, all but a few in a hundred.
+
+    Args:
+        hashes: Perceptual hashes.
+
+    Returns:
+        Index, later index and differing bits (0 to 24), nearest first.
+    """
+    if not hashes:
+        return []
+    pieces = np.array([np.frombuffer(bytes.fromhex(text), dtype=np.uint16) for text in hashes])
+    words = pieces.view(np.uint64)
+    found: dict[tuple[int, int], int] = {}
+    for piece in pieces.T:
+        order = np.argsort(piece, kind="stable")
+        borders = np.flatnonzero(np.diff(piece[order])) + 1
+        for bucket in np.split(order, borders):
+            for place, one in enumerate(bucket[:-1]):
+                others = bucket[place + 1 :]
+                bits = np.bitwise_count(words[others] ^ words[one]).sum(axis=1)
+                found |= {
+                    (int(one), int(o)): int(b) for o, b in zip(others[bits <= NEAR_BITS], bits[bits <= NEAR_BITS], strict=True)
+                }
+    return sorted(((one, other, bits) for (one, other), bits in found.items()), key=lambda pair: (pair[2], pair[0], pair[1]))
+
+
 def refuse_pixels_in_two_splits(cohort: str, groups: Iterable[Sequence[Seen]]) -> None:
     """Make sure that no two splits of a cohort share a picture.
 
@@ -63,7 +103,9 @@ def refuse_pixels_in_two_splits(cohort: str, groups: Iterable[Sequence[Seen]]) -
         )
 
 
-def refuse_pixels_in_development_and_test(development: dict[str, Iterable[Seen]], test: dict[str, Iterable[Seen]]) -> None:
+def refuse_pixels_in_development_and_test(
+    development: Mapping[str, Iterable[Seen]], test: Mapping[str, Iterable[Seen]]
+) -> None:
     """Make sure that no external test cohort shares a picture with a development cohort.
 
     Args:

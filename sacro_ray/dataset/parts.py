@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import shutil
 import tarfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sacro_ray.dataset.files import sha256_of, write_atomically
 from sacro_ray.dataset.leaks import perceptual_hash, pixel_digest
 from sacro_ray.dataset.plan import PlannedRadiograph, PlannedShard
 from sacro_ray.dataset.shards import add_sample, png_bytes
+from sacro_ray.errors import UserError
 from sacro_ray.imaging.decode import Radiograph, read_radiograph
 from sacro_ray.imaging.exclusion import ExcludedRadiograph
 
@@ -46,7 +48,13 @@ class Part(BaseModel):
     sources: str
 
 
-def write_shard(shard: PlannedShard, folder: Path, settings: Prepare, poison: Collection[str] = ()) -> Part:
+def write_shard(
+    shard: PlannedShard,
+    folder: Path,
+    settings: Prepare,
+    poison: Collection[str] = (),
+    before_each: Callable[[], None] = lambda: None,
+) -> Part:
     """Read every radiograph of a shard and write the tar file, under a temporary name until it is complete; then the note.
 
     One radiograph is in memory at a time. The bytes depend on nothing but the files, the plan and the settings.
@@ -56,6 +64,7 @@ def write_shard(shard: PlannedShard, folder: Path, settings: Prepare, poison: Co
         folder: The cohort's folder, `shards/<cohort>`.
         settings: The preparation's.
         poison: Radiographs whose decoder died before; excluded without another try.
+        before_each: Called before each radiograph.
     """
     target = folder / shard.file
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +74,7 @@ def write_shard(shard: PlannedShard, folder: Path, settings: Prepare, poison: Co
     sources = hashlib.sha256()
     with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
         for radiograph in shard.radiographs:
+            before_each()
             data = Path(radiograph.path).read_bytes()
             _add_source(sources, radiograph.radiograph_id, data)
             try:
@@ -169,14 +179,32 @@ def without(part: Part, folder: Path, shard: PlannedShard, dropped: Collection[s
     return changed
 
 
-def start_folder(folder: Path, settings: dict[str, Any], digest: str) -> bool:
-    """Note in the cohort's folder what is being prepared; answer whether an earlier run of the very same is going on."""
+def start_folder(folder: Path, settings: dict[str, Any], digest: str) -> None:
+    """Note in the cohort's folder what is being prepared; what an unfinished run with other settings or inputs left there goes.
+
+    Raises:
+        UserError: The folder holds something, but no such note: it is not ours to clear.
+    """
     note = folder / WORKING / "plan.json"
     text = json.dumps({"digest": digest, "settings": settings}, sort_keys=True)
     if note.is_file() and note.read_text() == text:
-        return True
+        return
+    left = [path for path in folder.iterdir() if path.name != WORKING] if folder.is_dir() else []
+    if left and not note.is_file():
+        raise UserError(
+            f"{folder} holds files of which prepare knows nothing; move them away, or set prepare.shards to another folder"
+        )
+    for path in left:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(note.parent, ignore_errors=True)
     write_atomically(note, text.encode())
-    return False
+
+
+def end_folder(folder: Path) -> None:
+    """Take away the working notes and what a killed process left half-written."""
+    shutil.rmtree(folder / WORKING, ignore_errors=True)
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def _note_path(folder: Path, shard: PlannedShard) -> Path:

@@ -4,19 +4,21 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sacro_ray.config import Cohort, Experiment
+from sacro_ray.dataset.pseudonyms import Pseudonyms
 from sacro_ray.dataset.shards import key_of
-from sacro_ray.dataset.splits import refuse_torn_patients, split_patients
+from sacro_ray.dataset.splits import split_patients
 from sacro_ray.dataset.tables import CohortRow, Value, read_cohort, read_readings
 from sacro_ray.errors import UserError, listed
 from sacro_ray.imaging.decode import Box
 from sacro_ray.imaging.grading import Consensus, consensus
 
 log = logging.getLogger("sacro_ray")
+SPLITS = {"development": ("train", "validation"), "external_test": ("test",)}
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,9 @@ def plan_cohort(name: str, experiment: Experiment) -> CohortPlan:
             f"{cohort.readings}: the first two of readers = {cohort.readers} disagree and no third reading settles it, for "
             f'{len(undecided)} radiographs: {listed(undecided, 50)}. Add the third reader\'s reading, or use consensus = "agreement"'
         )
-    excluded = {r: o.outcome for r, o in outcomes.items() if not _usable(o, cohort)}
+    excluded: dict[str, str] = {r: o.outcome for r, o in outcomes.items() if not _usable(o, cohort)}
     kept = [row for row in rows if row.radiograph_id not in excluded]
+    planned: dict[str, list[PlannedRadiograph]] = {split: [] for split in SPLITS[cohort.role]}
     if cohort.role == "external_test":
         splits = {row.patient_id: "test" for row in kept}
     else:
@@ -117,14 +120,15 @@ def plan_cohort(name: str, experiment: Experiment) -> CohortPlan:
         labels = {row.patient_id: int(row.patient_id in positives) for row in kept}
         given = {row.patient_id: row.split for row in rows if row.split}
         splits = split_patients(labels, settings.validation_fraction, experiment.seed, given)
-    refuse_torn_patients({row.radiograph_id: (row.patient_id, splits[row.patient_id]) for row in kept})
-    planned: dict[str, list[PlannedRadiograph]] = {
-        s: [] for s in (("test",) if cohort.role == "external_test" else ("train", "validation"))
-    }
     for row in kept:
         planned[splits[row.patient_id]].append(
             _planned(row, outcomes[row.radiograph_id], readings.get(row.radiograph_id, {}), cohort)
         )
+    if settings.pseudonymise:
+        pseudonyms = Pseudonyms(Path(cohort.table))
+        pseudonyms.write_key_table((row.radiograph_id for row in rows), (row.patient_id for row in rows))
+        planned = {split: [_renamed(radiograph, pseudonyms) for radiograph in members] for split, members in planned.items()}
+        excluded = {pseudonyms.of("radiograph", radiograph): reason for radiograph, reason in excluded.items()}
     shards = [
         shard for split, members in planned.items() for shard in _divide(name, split, members, settings.samples_per_shard)
     ]
@@ -149,6 +153,14 @@ def _planned(row: CohortRow, outcome: Consensus, readings: Mapping[str, int], co
         {reader: readings[reader] for reader in cohort.readers if reader in readings},
         row.baseline,
         row.simulated,
+    )
+
+
+def _renamed(radiograph: PlannedRadiograph, pseudonyms: Pseudonyms) -> PlannedRadiograph:
+    return replace(
+        radiograph,
+        radiograph_id=pseudonyms.of("radiograph", radiograph.radiograph_id),
+        patient_id=pseudonyms.of("patient", radiograph.patient_id),
     )
 
 

@@ -3,8 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 
-from sacro_ray.errors import UserError
-
 
 def draw(seed: int, patient: str) -> float:
     """A patient's own number in [0, 1), from SHA-256: uniform over patients, the same on every machine."""
@@ -46,20 +44,3 @@ def split_patients(
         elif "train" not in present:
             splits[free[-1]] = "train"
     return splits
-
-
-def refuse_torn_patients(places: Mapping[str, tuple[str, str]]) -> None:
-    """Make sure that no patient is in two splits.
-
-    Args:
-        places: Patient and split a radiograph.
-
-    Raises:
-        UserError: A patient is in two splits; the message lists the radiographs.
-    """
-    seen: dict[str, set[str]] = {}
-    for patient, split in places.values():
-        seen.setdefault(patient, set()).add(split)
-    torn = sorted(name for name, (patient, _) in places.items() if len(seen[patient]) > 1)
-    if torn:
-        raise UserError(f"a patient is in two splits, with the radiographs {', '.join(torn[:20])}")

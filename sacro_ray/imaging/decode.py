@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pydicom
 from PIL import Image
 
 from sacro_ray.config import Prepare
@@ -59,7 +60,7 @@ def looks_like_image(path: str | Path) -> bool:
         return False
 
 
-def read_radiograph(data: bytes, settings: Prepare, box: Box | None = None) -> Radiograph:
+def read_radiograph(data: bytes, settings: Prepare, box: Box | None = None, plain: bool = False) -> Radiograph:
     """Decode, crop, bring to 8 grey levels and to the stored size.
 
     Args:
@@ -67,6 +68,7 @@ def read_radiograph(data: bytes, settings: Prepare, box: Box | None = None) -> R
         settings: `greyscale`, `window`, `crop`, `modalities` and `store_size` count here.
         box: Left, top, right, bottom of the table's crop in pixels of the file's image; used with crop = "table" and
             crop = "collimation" (which then cuts further).
+        plain: Show the full range of the values instead of what `greyscale` asks for: the other half of a contact sheet.
 
     Raises:
         ExcludedRadiograph: It cannot be used; `reason` says why.
@@ -78,7 +80,7 @@ def read_radiograph(data: bytes, settings: Prepare, box: Box | None = None) -> R
     if data[128:132] != b"DICM" and data.startswith(PICTURE_STARTS):
         values = read_picture(data)
     elif dicom.is_dicom(data[:132]):
-        with dicom.quiet():
+        with dicom.guarded():
             dataset = dicom.open_dicom(data)
             dicom.check_header(dataset, settings.modalities)
             values = dicom.stored_values(dataset)
@@ -89,25 +91,27 @@ def read_radiograph(data: bytes, settings: Prepare, box: Box | None = None) -> R
     left, top, right, bottom = kept
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ExcludedRadiograph("crop_outside", f"the image is {width} x {height} pixels")
-    pixels, way, notes = _to_grey(values[top:bottom, left:right], dataset, settings)
+    pixels, way, notes = _to_grey(values[top:bottom, left:right], dataset, settings, plain)
     if settings.crop == "collimation":
         x0, y0, x1, y1 = exposed_box(pixels)
         pixels, kept = pixels[y0:y1, x0:x1], (left + x0, top + y0, left + x1, top + y1)
     if pixels.min() == pixels.max():
         raise ExcludedRadiograph("blank")
     stored = _fit(pixels, settings.store_size)
-    if settings.greyscale == "clahe":
+    if settings.greyscale == "clahe" and not plain:
         stored, way = equalise(stored), f"{way}+clahe"
     spacing, header, simulated = None, {}, False
     if dataset is not None:
-        with dicom.quiet():
+        with dicom.guarded():
             spacing, header, simulated = dicom.spacing_mm(dataset), dicom.allowed_header(dataset), dicom.is_simulated(dataset)
     if spacing:
         spacing = (spacing[0] * pixels.shape[0] / stored.shape[0], spacing[1] * pixels.shape[1] / stored.shape[1])
     return Radiograph(stored, spacing, way, notes, kept, (height, width), header, simulated)
 
 
-def _to_grey(values: Values, dataset: "dicom.pydicom.Dataset | None", settings: Prepare) -> tuple[Grey, str, tuple[str, ...]]:
+def _to_grey(
+    values: Values, dataset: pydicom.Dataset | None, settings: Prepare, plain: bool
+) -> tuple[Grey, str, tuple[str, ...]]:
     """Grey levels of the stored values, how they came about, and remarks."""
     if values.dtype.kind == "f":
         values = _sixteen_bits(values)
@@ -124,9 +128,11 @@ def _to_grey(values: Values, dataset: "dicom.pydicom.Dataset | None", settings: 
     measured: np.ndarray = levels
     monochrome = dataset is not None and dataset.get("PhotometricInterpretation") in ("MONOCHROME1", "MONOCHROME2")
     if dataset is not None and monochrome:
-        with dicom.quiet():
+        with dicom.guarded():
             empty = dicom.padding(dataset, levels)
             counts = np.where(empty, 0, counts)
+            if not counts.any():
+                raise ExcludedRadiograph("blank", "all pixels are padding")
             measured, grey, word = dicom.grey_curve(dataset, levels, counts, settings.window)
             inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
         if grey is None:
@@ -140,6 +146,9 @@ def _to_grey(values: Values, dataset: "dicom.pydicom.Dataset | None", settings: 
         if limits is None:
             raise ExcludedRadiograph("blank")
         grey, way = stretch(measured, *limits), "percentile"
+    if plain:
+        present = measured[counts > 0]
+        grey, way = stretch(measured, float(present.min()), float(present.max())), "full_range"
     if inverted:
         grey = 255 - grey
     grey = np.where(empty, np.uint8(0), grey)

@@ -8,6 +8,7 @@ import contextlib
 import io
 import logging
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,16 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.encaps import generate_frames
-from pydicom.pixels import apply_modality_lut, get_decoder
-from pydicom.pixels.processing import apply_voi, apply_windowing
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
 from sacro_ray.imaging.exclusion import ExcludedRadiograph
 from sacro_ray.imaging.greyscale import Counts, Grey, Levels, spoilt, stretch
-from sacro_ray.imaging.picture import Values, check_size, one_channel
+from sacro_ray.imaging.picture import LARGEST_PIXELS, Values, check_size, one_channel
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame forms .1 to .4, PS3.4 B.5
 COLOURS = {"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
+LARGEST_DATASET = 2 * LARGEST_PIXELS + (64 << 20)  # bytes: 16-bit pixels, and room for a header
 SIMULATED = "SIMULATED"  # written by sacro_ray.simulation into ImageComments and ManufacturerModelName
 
 # What may leave a header, and the only values that may: anything else could be free text.
@@ -39,8 +41,12 @@ ALLOWED_HEADER: dict[str, set[str]] = {
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Nothing that pydicom says about a header, values included, reaches a log or a screen."""
+def guarded() -> Iterator[None]:
+    """Read a header within: nothing that pydicom says about it, values included, reaches a log, a screen or an error.
+
+    Raises:
+        ExcludedRadiograph: `damaged_header` in place of whatever a damaged header made pydicom raise.
+    """
     logger = logging.getLogger("pydicom")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
@@ -48,6 +54,12 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except ExcludedRadiograph:
+        raise
+    except MemoryError:
+        raise ExcludedRadiograph("too_large") from None
+    except Exception:
+        raise ExcludedRadiograph("damaged_header") from None
     finally:
         logger.setLevel(level)
 
@@ -65,22 +77,37 @@ def open_dicom(data: bytes) -> pydicom.Dataset:
     Raises:
         ExcludedRadiograph: `not_an_image` or `truncated`.
     """
+    _refuse_deflate_bomb(data)
     try:
         dataset = pydicom.dcmread(io.BytesIO(data), force=True)
         if not dataset:
             raise ExcludedRadiograph("not_an_image", "no DICOM element could be read")
-    except ExcludedRadiograph:
-        raise
     except EOFError:
         raise ExcludedRadiograph("truncated", "the file ends within the header") from None
-    except Exception:
-        raise ExcludedRadiograph("not_an_image", "the DICOM header is damaged") from None
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little_endian = dataset.original_encoding
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(
             "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little_endian else "1.2.840.10008.1.2.2"
         )
     return dataset
+
+
+def _refuse_deflate_bomb(data: bytes) -> None:
+    """Pydicom inflates a deflated data set whole: count first, without keeping it, how much comes out."""
+    if data[128:136] != b"DICM\x02\0\0\0" or b"1.2.840.10008.1.2.1.99" not in data[:4096]:
+        return
+    start = 144 + int.from_bytes(
+        data[140:144], "little"
+    )  # behind the file meta, whose length is its first element (PS3.10, 7.1)
+    inflater, total, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, data[start:]
+    try:
+        while rest and not inflater.eof:
+            total += len(inflater.decompress(rest, 1 << 20))
+            rest = inflater.unconsumed_tail
+            if total > LARGEST_DATASET:
+                raise ExcludedRadiograph("too_large", "the deflated data set is too large")
+    except zlib.error:
+        raise ExcludedRadiograph("damaged_header", "the deflated data set is damaged") from None
 
 
 def check_header(dataset: pydicom.Dataset, modalities: Sequence[str]) -> None:

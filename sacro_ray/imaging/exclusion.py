@@ -4,6 +4,7 @@ REASONS = {
     # the file
     "empty_file": "the file has no bytes",
     "not_an_image": "neither DICOM nor TIFF, PNG or JPEG, or damaged beyond reading",
+    "damaged_header": "a DICOM header whose needed values cannot be read",
     "no_pixel_data": "a DICOM object without pixels",
     "truncated": "fewer pixels than the header promises",
     "undecodable": "the compressed pixels are damaged",

@@ -1,6 +1,7 @@
 """TIFF, PNG and JPEG files, 8 or 16 bit, as one grey array."""
 
 import io
+import logging
 import warnings
 
 import numpy as np
@@ -41,7 +42,7 @@ def one_channel(values: Values) -> Values:
         return values
     colours = values if values.shape[2] != 2 else values[..., :1]
     colours = colours[..., :3]
-    span = float(np.iinfo(values.dtype).max) if values.dtype.kind in "ui" else 1.0
+    span = _highest(values) if values.dtype.kind in "ui" else 1.0
     first = colours[..., 0].astype(np.float32)
     for other in range(1, colours.shape[2]):
         if np.mean(np.abs(colours[..., other] - first) > CHANNEL_TOLERANCE * span) > COLOURED_SHARE:
@@ -60,6 +61,7 @@ def read_picture(data: bytes) -> Values:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return _read_tiff(data)
         return _read_with_pillow(data)
@@ -72,9 +74,8 @@ def _read_with_pillow(data: bytes) -> Values:
             if getattr(image, "n_frames", 1) > 1:
                 raise ExcludedRadiograph("multi_frame")
             image.load()
-            if image.mode not in ("L", "I;16", "I;16B", "I", "F", "LA", "RGB", "RGBA"):
-                image = image.convert("L" if image.mode == "1" else "RGB")
-            values = np.asarray(image)
+            plain = image.mode in ("L", "I;16", "I;16B", "I", "F", "LA", "RGB", "RGBA")
+            values = np.asarray(image if plain else image.convert("L" if image.mode == "1" else "RGB"))
     except ExcludedRadiograph:
         raise
     except (Image.DecompressionBombError, MemoryError):
@@ -115,5 +116,10 @@ def _read_tiff(data: bytes) -> Values:
         values = np.moveaxis(np.asarray(palette), 0, -1)[values]
     values = one_channel(values)
     if photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        values = np.iinfo(values.dtype).max - values if values.dtype.kind in "ui" else -values
+        values = _highest(values) - values if values.dtype.kind in "ui" else -values
     return values
+
+
+def _highest(values: Values) -> int:
+    """The highest value that the array's integer type can hold."""
+    return int(np.iinfo(str(values.dtype)).max)
