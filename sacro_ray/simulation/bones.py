@@ -15,11 +15,10 @@ ATTENUATION = {
     "vertebra": 0.36,
     "transverse_process": 0.14,
     "pubis": 0.46,
-    "femur": 0.44,
-    "femoral_head": 0.32,
     "posterior_ilium": 0.09,
 }
 PELVIC_RING = 0.62  # sacrum and ilium, which meet without an edge: the joint between them is drawn by its own grade
+FEMUR = 0.44  # head and shaft are one bone
 EDGE_MM, CORTEX_MM = 0.7, 2.4  # unsharpness of an outline, and the depth of the cortical bone that shows beside it
 SPINOUS_PROCESSES_MM = [(-30, 9), (-9, 8), (11, 7), (29, 6), (-58, 11), (-98, 11)]  # y and half length, at the midline
 PEDICLES_MM = [(side * 16.0, y) for y in (-70.0, -110.0) for side in (-1, 1)]
@@ -28,17 +27,19 @@ PEDICLES_MM = [(side * 16.0, y) for y in (-70.0, -110.0) for side in (-1, 1)]
 def bone_attenuation(rng: np.random.Generator, anatomy: Anatomy, position: Position) -> Plane:
     """Attenuation of all bones without the sacroiliac joints, float32 (height, width)."""
     shape = (position.height, position.width)
-    ring, others = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    ring, femora, others = (np.zeros(shape, np.float32) for _ in range(3))
     for name, outlines in anatomy.outlines.items():
         for outline in outlines:
             window, inside = position.inside(outline)
             if name in ("sacrum", "ilium"):
                 ring[window][inside] = PELVIC_RING
+            elif name in ("femur", "femoral_head"):
+                femora[window][inside] = FEMUR
             elif name == "obturator_foramen":
                 others[window][inside] = 0.0
             else:
                 others[window][inside] += np.float32(ATTENUATION[name])
-    flat = ring * position.refine(_thickness(*position.coarse_mm())) + others
+    flat = ring * position.refine(_thickness(*position.coarse_mm())) + femora + others
     bone: Plane = gaussian_filter(flat, EDGE_MM / position.spacing_mm, truncate=2.5)
     wide = gaussian_filter(bone, CORTEX_MM / position.spacing_mm, truncate=2.0)
     texture = _texture(rng, position) * np.minimum(wide, 0.8)

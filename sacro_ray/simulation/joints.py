@@ -123,16 +123,19 @@ def joint_attenuation(rng: np.random.Generator, joint: Joint, look: Appearance, 
     for edge in (-2.6, 2.6):
         total += 0.45 * MARGIN_HEIGHT * look.margin * upper * _gauss(across_second - edge, look.margin_blur_mm)
 
+    total *= within
+
     outside = np.maximum(np.abs(across) - half, 0.0)
+    fading = _ramp(place, -0.05, 0.15) * _ramp(1.08 - place, 0.0, 0.22)
     iliac = np.where(across > 0, 1.0, 0.55)
     inside_bone = np.clip(np.abs(across) / (half + 0.5), 0.0, 1.0)
     for at, spread, attenuation in look.sclerosis:
-        along = np.exp(-0.5 * ((place - at) / spread) ** 2)
+        along = fading * np.exp(-0.5 * ((place - at) / spread) ** 2)
         total += attenuation * along * iliac * inside_bone * np.exp(-((outside / look.sclerosis_depth_mm) ** 2))
     for at, side, radius, attenuation in look.erosions:
         distance = ((across - side * (half + 0.5 * radius)) / radius) ** 2 + ((place - at) * LENGTH_MM / (1.3 * radius)) ** 2
         total -= attenuation * np.exp(-(distance**2))
-    return np.asarray(total * within, dtype=np.float32)
+    return total
 
 
 def _ramp(value: Plane, low: float, high: float) -> Plane:
