@@ -90,7 +90,7 @@ def context(validation: pd.DataFrame, external: pd.DataFrame) -> ReportContext:
     )  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def reference() -> Path:
     folder = Path(__file__).resolve().parents[2].parent / "shared" / "reference"
     if not folder.is_dir():
