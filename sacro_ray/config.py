@@ -185,6 +185,7 @@ class Scoring(Section):
 
     batch_size: Positive = 32
     actors: Positive | Literal["auto"] = "auto"
+    gpus_per_actor: float = Field(default=1.0, gt=0.0, description="a worker's GPUs where the cluster has any; below 1 they share")
 
 
 class Experiment(Section):

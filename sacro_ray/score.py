@@ -21,11 +21,16 @@ def main(argv: list[str]) -> Path:
         help="a folder of DICOM, TIFF, PNG or JPEG files, a glob, a cohort.csv, or shards",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="where scores.csv and scores.parquet go")
+    parser.add_argument(
+        "--explain", action="store_true", help="also a Grad-CAM overlay a radiograph, and a contact sheet of all"
+    )
     command.add_common(parser)
     arguments = parser.parse_args(argv)
-    from sacro_ray.cluster.scoring import score
+    from sacro_ray.cluster.scoring import score_input
 
-    return score(Path(arguments.run), arguments.input, Path(arguments.out), arguments.set, arguments.address)
+    return score_input(
+        Path(arguments.run), arguments.input, Path(arguments.out), arguments.address, arguments.set, arguments.explain
+    )
 
 
 def cli(argv: list[str] | None = None) -> None:

@@ -1,22 +1,18 @@
-"""Score a new cohort: Ray Data streams the input in parts through a pool of workers that hold the network."""
+"""Score a new cohort with a trained run: what is there, what is complete, and the tables at the end."""
 
 import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import ray
-from ray.data import ActorPoolStrategy
-
 from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.cluster.scoring_inputs import Item, list_items
+from sacro_ray.cluster.scoring_overlays import write_contact_sheet
 from sacro_ray.cluster.scoring_results import ScoresFolder, counts_of, input_digest
-from sacro_ray.cluster.scoring_workers import Attempts, Scorer
+from sacro_ray.cluster.scoring_stream import quiet_ray, stream_parts
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.progress import Progress
 from sacro_ray.errors import UserError
@@ -29,9 +25,12 @@ log = logging.getLogger("sacro_ray")
 FEWEST_PARTS = 16
 
 
-def score(run: Path, given: str, out: Path, overrides: Sequence[str] = (), address: str | None = None) -> Path:
+def score_input(
+    run: Path, given: str | Path, out: Path, address: str | None = None, overrides: Sequence[str] = (), explain: bool = False
+) -> Path:
     """Score all radiographs of an input with a run's best network; answers the path of scores.csv.
 
+    With `explain`, a Grad-CAM overlay of each goes into overlays/, and contact_sheet.html shows them sorted by probability.
     Started again with the same input, it goes on from the parts that are complete; what is complete altogether is left alone.
 
     Raises:
@@ -42,21 +41,23 @@ def score(run: Path, given: str, out: Path, overrides: Sequence[str] = (), addre
     _, description = folder.load_best()
     cutoffs = cutoffs_of(folder, experiment)
     out = out.resolve()
-    items = list_items(given, without=out)
+    items = list_items(str(given), without=out)
     results = ScoresFolder(out, part_size(len(items), experiment.scoring.batch_size))
-    results.claim(_identity(experiment, description, cutoffs, given, items, results))
+    results.claim(_identity(experiment, description, cutoffs, str(given), items, explain, results.part_size))
     if results.scores.exists():
         log.info("the scores in %s are complete", out)
         counts = counts_of(results.scores)
     else:
         missing = results.missing(len(items))
         if missing:
-            # Ray's core reports on the driver's terminal what Ray Data does on purpose (restartable actors with large arguments).
-            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-            logging.getLogger("ray.data").setLevel(logging.ERROR)
+            quiet_ray()
             with ray_session(address):
-                _score_parts(folder, experiment, items, results, missing)
-        counts = results.finish(len(items), cutoffs)
+                _score_parts(folder, experiment, int(description["size_px"]), explain, items, results, missing)
+        counts = results.finish(len(items), cutoffs, explain)
+    if explain:
+        sheet = out / "contact_sheet.html"
+        write_contact_sheet(sheet, results.rows(), cutoffs, experiment.name)
+        log.info("overlays sorted by probability: %s", sheet)
     _report(counts, cutoffs, len(items))
     return results.scores
 
@@ -91,7 +92,8 @@ def _identity(
     cutoffs: Mapping[str, float],
     given: str,
     items: Sequence[Item],
-    results: ScoresFolder,
+    explain: bool,
+    size: int,
 ) -> dict[str, Any]:
     """What makes two scorings the same: network, preparation, cut-offs, and input."""
     training = experiment.training
@@ -104,75 +106,32 @@ def _identity(
         "fit": experiment.model.fit,
         "prepare": experiment.prepare.model_dump(mode="json"),
         "cutoffs": dict(cutoffs),
-        "batch_size": results.part_size,
-        "input": given,
+        "batch_size": size,
+        "explain": explain,
+        "input": os.path.abspath(given),
         "radiographs": len(items),
         "files": input_digest(items),
     }
 
 
 def _score_parts(
-    folder: RunFolder, experiment: Experiment, items: list[Item], results: ScoresFolder, missing: list[int]
+    folder: RunFolder,
+    experiment: Experiment,
+    size_px: int,
+    explain: bool,
+    items: Sequence[Item],
+    results: ScoresFolder,
+    missing: Sequence[int],
 ) -> None:
     """Score the missing parts and keep each as soon as it is there."""
-    size = results.part_size
-    lengths = {number: min(size, len(items) - number * size) for number in missing}
-    done = len(items) - sum(lengths.values())
-    if done:
-        log.info("going on: %d of %d radiographs are scored", done, len(items))
-    progress = Progress("scored", sum(lengths.values()))
-    waiting: dict[int, list[pa.Table]] = {}
-    for table in _scored(folder, experiment, _as_tables(items, missing, size), size):
-        for number in table["part"].unique().to_pylist():
-            rows = table.filter(pa.compute.equal(table["part"], number)).drop_columns("part")
-            waiting.setdefault(number, []).append(rows)
-            if sum(len(rows) for rows in waiting[number]) == lengths[number]:
-                results.write_part(number, pa.concat_tables(waiting.pop(number)))
-                progress.advance(lengths[number])
+    left = sum(results.length(number, len(items)) for number in missing)
+    if left < len(items):
+        log.info("going on: %d of %d radiographs are scored", len(items) - left, len(items))
+    progress = Progress("scored", left)
+    for number, rows in stream_parts(folder.path, experiment, size_px, explain, items, missing, results.part_size):
+        results.write_part(number, rows)
+        progress.advance(len(rows))
     progress.close()
-    assert not waiting
-
-
-def _scored(folder: RunFolder, experiment: Experiment, parts: list[pa.Table], size: int) -> Iterator[pa.Table]:
-    """The rows of all parts as they come from the pool of workers: one a GPU, or, without GPUs, one a CPU."""
-    resources = ray.cluster_resources()
-    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
-    asked = experiment.scoring.actors
-    workers = min(asked if asked != "auto" else gpus or cpus, len(parts))
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    attempts = ray.remote(num_cpus=0)(Attempts).remote()
-    dataset = ray.data.from_arrow(parts).map_batches(
-        Scorer,
-        fn_constructor_args=(folder.path, experiment, attempts),
-        batch_size=size,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        compute=ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
-        num_cpus=1,
-        num_gpus=1 if gpus else 0,
-    )
-    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
-
-
-def _as_tables(items: Sequence[Item], parts: Iterable[int], size: int) -> list[pa.Table]:
-    """The parts as tables: the fields of `Item`, the place in the input, the number of the part."""
-    schema = pa.schema(
-        [
-            ("index", pa.int64()), ("part", pa.int64()), ("input", pa.string()), ("path", pa.string()),
-            ("box", pa.list_(pa.int64())), ("offset", pa.int64()), ("size", pa.int64()), ("stamp", pa.string()),
-        ]
-    )  # fmt: skip
-    return [
-        pa.Table.from_pylist(
-            [
-                asdict(item) | {"index": part * size + i, "part": part}
-                for i, item in enumerate(items[part * size : (part + 1) * size])
-            ],
-            schema=schema,
-        )
-        for part in parts
-    ]
 
 
 def _report(counts: Counter[str], cutoffs: Iterable[str], total: int) -> None:

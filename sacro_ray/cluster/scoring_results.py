@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sacro_ray.cluster.scoring_inputs import Item
+from sacro_ray.dataset.files import write_atomically
 from sacro_ray.errors import UserError
 from sacro_ray.learning.run_folder import differences, write_whole
 
@@ -26,9 +27,10 @@ PART = pa.schema(
         ("error", pa.string()),
         ("probability", pa.float64()),
         ("quality", pa.string()),
+        ("overlay", pa.binary()),
     ]
 )
-"""What a worker answers for each radiograph; `index` is its place in the input."""
+"""What a worker answers for each radiograph; `index` is its place in the input, `overlay` the bytes of a PNG file or null."""
 
 
 @dataclass(frozen=True)
@@ -76,24 +78,48 @@ class ScoresFolder:
         """Numbers of the parts that are still to be scored, in order."""
         return [number for number in range(-(-total // self.part_size)) if not self.part(number).exists()]
 
-    def write_part(self, number: int, rows: pa.Table) -> None:
-        """Keep the results of a part."""
-        write_whole(self.part(number), lambda temporary: pq.write_table(rows, temporary))
+    def length(self, number: int, total: int) -> int:
+        """How many radiographs a part has."""
+        return min(self.part_size, total - number * self.part_size)
 
-    def finish(self, total: int, cutoffs: Mapping[str, float]) -> Counter[str]:
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows of scores.parquet, in order."""
+        with pq.ParquetFile(self.path / "scores.parquet") as file:
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
+
+    def write_part(self, number: int, rows: pa.Table) -> None:
+        """Keep the results of a part: the overlays first, then the rows, which make the part complete."""
+        names: list[str | None] = []
+        for index, png in zip(rows["index"].to_pylist(), rows["overlay"].to_pylist(), strict=True):
+            name = f"overlays/{index:08d}.png"
+            names.append(None if png is None else name)
+            if png is not None:
+                write_atomically(self.path / name, png)
+        kept = rows.drop_columns("overlay").append_column("overlay", pa.array(names, pa.string()))
+        write_whole(self.part(number), lambda temporary: pq.write_table(kept, temporary))
+
+    def finish(self, total: int, cutoffs: Mapping[str, float], explained: bool) -> Counter[str]:
         """Put scores.parquet and scores.csv together, a part in memory at a time; the parts are then removed.
 
         Args:
             total: Radiographs of the input.
             cutoffs: Cut-off by name; a radiograph is called positive when probability >= cutoff.
+            explained: There are overlays.
 
         Returns:
             How many radiographs have which status, and which call at which cut-off.
         """
-        schema = pa.schema([field for field in PART if field.name not in ("index", "quality")])
-        for name in cutoffs:
-            schema = schema.append(pa.field(f"definite_{name}", pa.int8()))
-        schema = schema.append(PART.field("quality"))
+        calls = [pa.field(f"definite_{name}", pa.int8()) for name in cutoffs]
+        overlay = [pa.field("overlay", pa.string())] if explained else []
+        schema = pa.schema(
+            [
+                *(PART.field(name) for name in ("input", "status", "error", "probability")),
+                *calls,
+                PART.field("quality"),
+                *overlay,
+            ]
+        )
         counts: Counter[str] = Counter()
         numbers = range(-(-total // self.part_size))
 
@@ -105,7 +131,7 @@ class ScoresFolder:
 
         def as_csv(temporary: Path) -> None:
             with temporary.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, schema.names, lineterminator="\n")
+                writer = csv.DictWriter(file, schema.names, lineterminator="\n", extrasaction="ignore")
                 writer.writeheader()
                 for rows in self._rows(numbers, cutoffs):
                     writer.writerows({**row, "probability": _eight_decimals(row["probability"])} for row in rows)

@@ -1,0 +1,47 @@
+"""Explanations on paper: an overlay a radiograph, and a contact sheet of all, sorted by probability."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sacro_ray.learning.run_folder import write_whole
+
+SMALLEST_SIDE_PX = 384
+"""Overlays are enlarged to at least this, for the eye."""
+TEMPLATE = Path(__file__).with_name("contact_sheet.html")
+
+
+def overlay_png(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
+    """A Grad-CAM map in colour over the radiograph, as PNG.
+
+    Args:
+        image: uint8 (H, W), as the network saw it.
+        heat: float32 (H, W) in [0, 1], from `grad_cam`.
+    """
+    from sacro_ray.cluster.final_evaluation import as_png, overlay  # matplotlib, which scoring alone does not need
+
+    factor = max(1.0, SMALLEST_SIDE_PX / max(image.shape))
+    size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
+    larger = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    smooth = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR))
+    return as_png(overlay(larger, smooth.clip(0, 1)))
+
+
+def write_contact_sheet(path: Path, rows: Iterable[Mapping[str, Any]], cutoffs: Mapping[str, float], title: str) -> None:
+    """Write the contact sheet: the radiographs with a score, the highest first.
+
+    Args:
+        path: The HTML file; the overlays are referred to relative to it.
+        rows: Rows of scores.csv with `overlay`.
+        cutoffs: Cut-off by name.
+        title: Name of the run.
+    """
+    scored = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: (-row["probability"], row["input"]))
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(rows=scored, cutoffs=cutoffs, title=title)
+    write_whole(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))

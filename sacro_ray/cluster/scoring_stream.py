@@ -1,0 +1,122 @@
+"""The stream through Ray Data: parts of the input in, their rows out, as they are done."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from ray.data import ActorPoolStrategy
+
+from sacro_ray.cluster.scoring_inputs import Item
+from sacro_ray.cluster.scoring_workers import Attempts, Reader, ReaderAndScorer, Scorer
+from sacro_ray.config import Experiment
+
+ITEMS = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("part", pa.int64()),
+        ("input", pa.string()),
+        ("path", pa.string()),
+        ("box", pa.list_(pa.int64())),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("stamp", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Workers for a cluster.
+
+    Attributes:
+        workers: The most that hold the network.
+        cpus: CPUs of each.
+        gpus: GPUs of each, or a fraction of one; with 0 a worker reads and scores, with more the reading is left to CPU tasks.
+    """
+
+    workers: int
+    cpus: float
+    gpus: float
+
+
+def pool_for(experiment: Experiment, resources: dict[str, float], parts: int) -> Pool:
+    """Workers as asked by `scoring.actors`; `auto` is as many as the GPUs hold, or, without GPUs, one a CPU."""
+    gpus = experiment.scoring.gpus_per_actor if resources.get("GPU", 0) >= 1 else 0.0
+    fitting = int(resources["GPU"] / gpus) if gpus else int(resources.get("CPU", 1))
+    asked = experiment.scoring.actors
+    return Pool(max(1, min(fitting if asked == "auto" else asked, parts)), 1, gpus)
+
+
+def stream_parts(
+    run: Path, experiment: Experiment, size_px: int, explain: bool, items: Sequence[Item], parts: Sequence[int], size: int
+) -> Iterator[tuple[int, pa.Table]]:
+    """Score parts of the input.
+
+    Args:
+        run: The run folder.
+        experiment: Its configuration, with overrides.
+        size_px: Side of the network's input, pixels.
+        explain: Make overlays.
+        items: The whole input.
+        parts: Numbers of the parts to score: part k is `items[k * size : (k + 1) * size]`.
+        size: Radiographs a part.
+
+    Yields:
+        Number and rows (columns of `PART`) of each part, whole, each once, in the order in which they are done.
+    """
+    pool = pool_for(experiment, ray.cluster_resources(), len(parts))
+    waiting: dict[int, list[pa.Table]] = {}
+    for table in _blocks(run, experiment, size_px, explain, _tables(items, parts, size), size, pool):
+        for number in table["part"].unique().to_pylist():
+            waiting.setdefault(number, []).append(table.filter(pc.equal(table["part"], number)).drop_columns("part"))
+            if sum(len(rows) for rows in waiting[number]) == len(items[number * size : (number + 1) * size]):
+                yield number, pa.concat_tables(waiting.pop(number))
+    assert not waiting
+
+
+def quiet_ray() -> None:
+    """Keep from the terminal what Ray reports about its own work; called before Ray starts."""
+    # The core calls it an error that restartable workers have large arguments, which Ray Data does on purpose.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _blocks(
+    run: Path, experiment: Experiment, size_px: int, explain: bool, tables: list[pa.Table], size: int, pool: Pool
+) -> Iterator[pa.Table]:
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    attempts = ray.remote(num_cpus=0)(Attempts).remote()
+    dataset = ray.data.from_arrow(tables)
+    common: dict[str, Any] = {"batch_size": size, "batch_format": "pyarrow", "zero_copy_batch": True}
+    actors = ActorPoolStrategy(min_size=1, max_size=pool.workers, initial_size=pool.workers)
+    if pool.gpus:
+        dataset = dataset.map_batches(Reader(experiment, size_px, attempts).__call__, num_cpus=1, **common).map_batches(
+            Scorer, fn_constructor_args=(run, experiment, explain), compute=actors, num_gpus=pool.gpus, **common
+        )
+    else:
+        dataset = dataset.map_batches(
+            ReaderAndScorer,
+            fn_constructor_args=(run, experiment, explain, size_px, attempts),
+            compute=actors,
+            num_cpus=pool.cpus,
+            **common,
+        )
+    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
+
+
+def _tables(items: Sequence[Item], parts: Iterable[int], size: int) -> list[pa.Table]:
+    """The parts as tables of `ITEMS`; each becomes a block of the stream."""
+    tables = []
+    for part in parts:
+        rows = [
+            asdict(item) | {"index": index, "part": part}
+            for index, item in enumerate(items[part * size : (part + 1) * size], start=part * size)
+        ]
+        tables.append(pa.Table.from_pylist(rows, schema=ITEMS))
+    return tables
