@@ -39,7 +39,7 @@ def claim(out: Path, validation: pd.DataFrame, test: pd.DataFrame | None) -> Non
             f"{out} holds results that are not of this evaluation and is kept; give another folder, or remove this one"
         )
     write_text(marker, json.dumps(digests, indent=2) + "\n")
-    for folder in ("figures", "tables"):
+    for folder in ("figures", "tables", "checklists"):
         shutil.rmtree(out / folder, ignore_errors=True)
         (out / folder).mkdir()
 

@@ -84,9 +84,7 @@ def _split_metrics(sample: Sample, cutoffs: Mapping[str, float], repetitions: in
         "average_precision": precision.as_dict(),
         "brier": brier(sample, repetitions, stream(seed, f"{split}/brier")).as_dict(),
         "expected_calibration_error": expected_calibration_error(calibration_bins(sample)),
-        "at_cutoff": {
-            name: _at_cutoff(sample, value, repetitions, seed, f"{split}/kappa/{name}") for name, value in cutoffs.items()
-        },
+        "at_cutoff": {name: _at_cutoff(sample, value, repetitions, seed, f"{split}/kappa") for name, value in cutoffs.items()},
     }
 
 

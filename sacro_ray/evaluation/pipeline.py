@@ -9,10 +9,12 @@ import pandas as pd
 from sacro_ray.config import Evaluation
 from sacro_ray.evaluation import sections
 from sacro_ray.evaluation.context import ReportContext
+from sacro_ray.evaluation.documents import checklists, model_card
 from sacro_ray.evaluation.files import claim, write_bytes, write_json, write_text
 from sacro_ray.evaluation.metrics import all_cutoffs, compute_metrics
 from sacro_ray.evaluation.predictions import check_predictions, refuse_overlap
 from sacro_ray.evaluation.report import render
+from sacro_ray.evaluation.words import outcome
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ def evaluate_predictions(
     if test is not None:
         test = check_predictions(test, "test")
         refuse_overlap(validation, test, ["cohort", "radiograph_id"])
+    sizes = f"{len(validation)} validation" + ("" if test is None else f" and {len(test)} test")
+    log.info("evaluating %s radiographs", sizes)
     cutoffs = all_cutoffs(validation, settings, seed, fixed_cutoffs)
     metrics = compute_metrics(validation, test, cutoffs, settings, seed)
     claim(out, validation, test)
@@ -60,6 +64,9 @@ def evaluate_predictions(
         for chart in part.charts:
             write_text(out / "figures" / f"{chart.name}.svg", chart.svg())
             write_bytes(out / "figures" / f"{chart.name}.png", chart.png())
+    write_text(out / "model_card.md", model_card(metrics, context))
+    for name, text in checklists(parts, context).items():
+        write_text(out / "checklists" / name, text)
     report = out / "report.html"
-    write_text(report, render(context.title, parts, context.simulated))
+    write_text(report, render(context.title, outcome(context), parts, context.simulated))
     return report

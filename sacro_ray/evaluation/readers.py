@@ -47,7 +47,7 @@ def pairwise_agreement(
         result[f"{first}|{second}"] = compare(one.notna() & other.notna(), one, other, f"{first}|{second}")
     for name in names:
         reading = table[READER + name]
-        at_cutoff = {c: compare(reading.notna(), reading, call, f"{name}|model/{c}") for c, call in calls.items()}
+        at_cutoff = {c: compare(reading.notna(), reading, call, f"{name}|model") for c, call in calls.items()}
         result[f"{name}|model"] = {**at_cutoff["balanced"], "at_cutoff": at_cutoff}
     return result
 

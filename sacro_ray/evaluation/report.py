@@ -57,11 +57,12 @@ class Section:
     code: str = ""
 
 
-def render(title: str, sections: Sequence[Section], simulated: bool) -> str:
+def render(title: str, finding: str, sections: Sequence[Section], simulated: bool) -> str:
     """The report as an HTML document.
 
     Args:
         title: Its heading.
+        finding: What the network detects.
         sections: In their order.
         simulated: Whether a banner says that the data are simulated.
     """
@@ -70,6 +71,7 @@ def render(title: str, sections: Sequence[Section], simulated: bool) -> str:
     template = environment.from_string(package.joinpath("report.html").read_text(encoding="utf-8"))
     document = template.render(
         title=title,
+        finding=finding,
         sections=[_prepared(section) for section in sections],
         simulated=simulated,
         css=Markup(package.joinpath("report.css").read_text(encoding="utf-8")),

@@ -17,7 +17,7 @@ from sacro_ray.evaluation.participants import flow, flow_table
 from sacro_ray.evaluation.predictions import Sample, sample_of
 from sacro_ray.evaluation.report import Card, Confusion, Section
 from sacro_ray.evaluation.subgroups import characteristics, subgroup_rows, table_1
-from sacro_ray.evaluation.words import NAMES, STUDY_PLACES, methods, summary
+from sacro_ray.evaluation.words import NAMES, STUDY_PLACES, methods, outcome, summary
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _summary(results: Results) -> Section:
         for label, estimate in (("AUC", part["auc"]), ("Sensitivity", balanced["sensitivity"]), ("Specificity", balanced["specificity"]),
                                 ("Cohen's kappa", balanced["kappa"])):  # fmt: skip
             cards.append(Card(label, tables.with_interval(estimate).split(" ")[0], tables.interval(estimate), who))
-    return Section("summary", "Summary", text=summary(results.metrics), cards=cards)
+    return Section("summary", "Summary", text=summary(results.metrics, outcome(results.context)), cards=cards)
 
 
 def _participants(results: Results) -> Section:

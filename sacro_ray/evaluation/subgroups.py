@@ -51,7 +51,7 @@ def table_1(baseline: pd.DataFrame) -> Table:
         rows.append({"characteristic": label, **{heads[name]: cells[name] for name in cohorts}})
 
     if "label" in baseline:
-        add("Definite radiographic sacroiliitis, n (%)", {n: _share(part["label"], 1.0) for n, part in cohorts.items()})
+        add("Reference positive, n (%)", {n: _share(part["label"], 1.0) for n, part in cohorts.items()})
     for column in characteristics(baseline):
         numbers = _numbers(baseline[column])
         if numbers is not None and set(numbers.dropna().unique()) <= {0.0, 1.0}:

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sacro_ray.evaluation.context import ReportContext
 from sacro_ray.evaluation.tables import with_interval
 
 NAMES = {"sensitivity": "favouring sensitivity", "specificity": "favouring specificity", "balanced": "balanced"}
+
+SACROILIITIS = "definite radiographic sacroiliitis"
 
 STUDY_PLACES = [
     {"published study": "Table 1, baseline characteristics", "this report": "Participants"},
@@ -17,15 +20,24 @@ STUDY_PLACES = [
 ]
 
 
-def summary(metrics: Mapping[str, Any]) -> list[str]:
+def outcome(context: ReportContext) -> str:
+    """What the network detects, by the rule of the cohorts: definite radiographic sacroiliitis, or a grade of at least N."""
+    for manifest in context.manifests:
+        rule = str(manifest.get("settings", {}).get("rule", ""))
+        if rule.startswith("grade_at_least:"):
+            return f"a radiographic grade of at least {rule.partition(':')[2]}"
+    return SACROILIITIS
+
+
+def summary(metrics: Mapping[str, Any], finding: str) -> list[str]:
     """What, on whom, how well; one paragraph a matter."""
     last = "test" if "test" in metrics else "validation"
     part = metrics[last]
     at = part["at_cutoff"]["balanced"]
     where = "the external test set" if last == "test" else "the validation set (no external test set was given)"
     first = (
-        f"On {where}, {part['n']} radiographs of {part['patients']} patients, {part['positives']} with definite radiographic "
-        f"sacroiliitis, the network reached an AUC of {with_interval(part['auc'])}. At the balanced cut-off of {at['cutoff']:.3f}, chosen "
+        f"On {where}, {part['n']} radiographs of {part['patients']} patients, {part['positives']} with {finding}, "
+        f"the network reached an AUC of {with_interval(part['auc'])}. At the balanced cut-off of {at['cutoff']:.3f}, chosen "
         f"on validation alone, sensitivity was {with_interval(at['sensitivity'])}, specificity {with_interval(at['specificity'])}, and "
         f"agreement with the reference {with_interval(at['agreement'])}, Cohen's kappa {with_interval(at['kappa'])}."
     )
