@@ -78,12 +78,14 @@ def open_dicom(data: bytes) -> pydicom.Dataset:
         ExcludedRadiograph: `not_an_image` or `truncated`.
     """
     _refuse_deflate_bomb(data)
-    try:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         dataset = pydicom.dcmread(io.BytesIO(data), force=True)
-        if not dataset:
-            raise ExcludedRadiograph("not_an_image", "no DICOM element could be read")
-    except EOFError:
-        raise ExcludedRadiograph("truncated", "the file ends within the header") from None
+    # pydicom drops what the end of the file cuts off, and says so in a warning only.
+    if any("end of file" in str(warning.message).lower() for warning in said):
+        raise ExcludedRadiograph("truncated", "the file ends too early")
+    if not dataset:
+        raise ExcludedRadiograph("not_an_image", "no DICOM element could be read")
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little_endian = dataset.original_encoding
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(

@@ -22,7 +22,8 @@ Levels = npt.NDArray[np.floating | np.integer]
 def stretch(values: Levels, low: float, high: float) -> Grey:
     """Map `low` to 0 and `high` to 255, linearly, rounded half up and clipped. Any shape; `low` differs from `high`."""
     scaled = (np.asarray(values, dtype=np.float64) - low) * (255.0 / (high - low))
-    return np.clip(np.floor(scaled + 0.5), 0, 255).astype(np.uint8)
+    # A billionth more than half: a tie rounds up although binary fractions may fall short of it.
+    return np.clip(np.floor(scaled + (0.5 + 1e-9)), 0, 255).astype(np.uint8)
 
 
 def robust_range(levels: Levels, counts: Counts) -> tuple[float, float] | None:
