@@ -49,7 +49,11 @@ def main(argv: list[str]) -> Path:
 def _evaluate_tables(given: Namespace, fixed: dict[str, float]) -> Path:
     if not given.validation or not given.out:
         raise UserError("give a run folder, or --validation CSV and --out DIR (and --test CSV); see evaluate --help")
-    settings = build_settings(EvaluationOnly, {}, given.set, "--set (with predictions: seed and evaluation.*)")
+    for override in given.set:
+        if not override.startswith(("seed", "evaluation.")):
+            key = override.partition("=")[0]
+            raise UserError(f"--set {override}: predictions are evaluated with seed and evaluation.*; {key} has no part in it")
+    settings = build_settings(EvaluationOnly, {}, given.set, "--set")
     validation = read_predictions(given.validation)
     test = read_predictions(given.test) if given.test else None
     if test is not None:

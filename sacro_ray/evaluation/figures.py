@@ -64,8 +64,8 @@ def over_cutoff(samples: Mapping[str, Sample], cutoffs: Mapping[str, float]) -> 
             cutoff = np.concatenate([[1.0], points.cutoff, [0.0]])
             sensitivity = np.concatenate([[0.0], points.sensitivity, [1.0]])
             specificity = np.concatenate([[1.0], points.specificity, [0.0]])
-            axes.step(cutoff, sensitivity, where="pre", color=COLOURS[split], label=f"sensitivity, {split}")
-            axes.step(cutoff, specificity, where="pre", color=COLOURS[split], linestyle="--", label=f"specificity, {split}")
+            axes.step(cutoff, sensitivity, where="post", color=COLOURS[split], label=f"sensitivity, {split}")
+            axes.step(cutoff, specificity, where="post", color=COLOURS[split], linestyle="--", label=f"specificity, {split}")
             for i in thinned(points.cutoff.size, 100):
                 at = f"{split}, cut-off {points.cutoff[i]:.3f}: "
                 both = f"sensitivity {points.sensitivity[i]:.3f}, specificity {points.specificity[i]:.3f}"
@@ -180,7 +180,7 @@ def _one_minus(rate: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cutoff_lines(axes: Any, cutoffs: Mapping[str, float]) -> None:
     for (name, value), dash in zip(cutoffs.items(), ["-.", "--", "-"] + [":"] * len(cutoffs), strict=False):
-        axes.axvline(value, color=GREEN, linewidth=1.2, linestyle=dash, label=f"{name} {value:.3f}")
+        axes.axvline(value, color=GREEN, linewidth=1.2, linestyle=dash, label=f"cut-off {name} {value:.3f}")
 
 
 def _unit_square(axes: Any, x: str, y: str, legend: str) -> None:

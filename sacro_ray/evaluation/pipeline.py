@@ -62,7 +62,7 @@ def evaluate_predictions(
             if table.rows:
                 write_text(out / "tables" / f"{table.name}.csv", table.frame().to_csv(index=False))
         for chart in part.charts:
-            write_text(out / "figures" / f"{chart.name}.svg", chart.svg())
+            write_text(out / "figures" / f"{chart.name}.svg", chart.svg)
             write_bytes(out / "figures" / f"{chart.name}.png", chart.png())
     write_text(out / "model_card.md", model_card(metrics, context))
     for name, text in checklists(parts, context).items():

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import matplotlib
@@ -76,13 +77,14 @@ class Chart:
         """The figure at 200 pixels an inch."""
         return self._rendered("png", 200, {"Software": None})
 
+    @cached_property
     def svg(self) -> str:
         """The figure as an SVG document, its text kept as text."""
         return self._rendered("svg", POINTS_PER_INCH, {"Date": None, "Creator": None}).decode()
 
     def inline_svg(self) -> str:
         """The figure as an SVG element for the report: palette as CSS variables, its ids its own."""
-        text = self.svg()
+        text = self.svg
         text = text[text.index("<svg") :]
         text = re.sub(
             r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{self.title}">', text, count=1
@@ -97,14 +99,21 @@ class Chart:
 
     def hover_points(self) -> list[tuple[float, float, str]]:
         """The hover texts with their places in the SVG's units."""
-        with style():
-            self.figure.draw_without_rendering()
+        _ = self._layout
         height = self.figure.get_figheight() * POINTS_PER_INCH
         placed = [(*axes.transData.transform((x, y)), text) for axes, x, y, text in self.hover]
         return [(round(float(x), 1), round(float(height - y), 1), text) for x, y, text in placed]
 
+    @cached_property
+    def _layout(self) -> None:
+        """Place everything once; a layout at each rendering would double the time, and differ with the resolution."""
+        with style():
+            self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
+
     def _rendered(self, kind: str, dpi: int, metadata: dict[str, None]) -> bytes:
         buffer = io.BytesIO()
+        _ = self._layout
         with style():
             self.figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
         return buffer.getvalue()

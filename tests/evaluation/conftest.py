@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sacro_ray.config import Evaluation
 from sacro_ray.evaluation.context import Example, ReportContext
+from sacro_ray.evaluation.pipeline import evaluate_predictions
 
 # One pixel, grey.
 PNG = bytes.fromhex(
@@ -32,15 +34,13 @@ def binormal(n: int, share: float, shift: float, seed: int, prefix: str) -> pd.D
     )
 
 
-@pytest.fixture
-def validation() -> pd.DataFrame:
+def make_validation() -> pd.DataFrame:
     table = binormal(90, 0.6, 2.5, 1, "V")
     table["reader:local"] = np.where(np.arange(90) % 4 == 0, 1 - table["label"], table["label"])
     return table
 
 
-@pytest.fixture
-def external() -> pd.DataFrame:
+def make_external() -> pd.DataFrame:
     """100 radiographs with two readers, who differ on every fifth: those have no label."""
     table = binormal(100, 0.6, 2.0, 2, "T")
     differ = np.arange(100) % 5 == 4
@@ -51,8 +51,7 @@ def external() -> pd.DataFrame:
     return table
 
 
-@pytest.fixture
-def context(validation: pd.DataFrame, external: pd.DataFrame) -> ReportContext:
+def make_context(validation: pd.DataFrame, external: pd.DataFrame) -> ReportContext:
     """A run that knows everything about itself."""
     generator = np.random.default_rng(3)
     baseline = pd.concat([validation, external])[["radiograph_id", "cohort", "split", "label"]].reset_index(drop=True)
@@ -88,6 +87,29 @@ def context(validation: pd.DataFrame, external: pd.DataFrame) -> ReportContext:
         versions={"torch": "0"},
         data_digest="abc",
     )  # fmt: skip
+
+
+@pytest.fixture
+def validation() -> pd.DataFrame:
+    return make_validation()
+
+
+@pytest.fixture
+def external() -> pd.DataFrame:
+    return make_external()
+
+
+@pytest.fixture
+def context(validation: pd.DataFrame, external: pd.DataFrame) -> ReportContext:
+    return make_context(validation, external)
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run that knows everything, with a fixed cut-off; its folder is not to be changed."""
+    tables = make_validation(), make_external()
+    quick = Evaluation(bootstrap_repetitions=100, cutoff_repeats=3)
+    return evaluate_predictions(*tables, quick, 0, tmp_path_factory.mktemp("report"), {"half": 0.5}, make_context(*tables))
 
 
 @pytest.fixture(scope="session")

@@ -190,11 +190,11 @@ def _interval(statistic: str, generator: np.random.Generator, i: int) -> tuple[f
     if statistic == "auc":
         found = auc_delong(labels, scores)
     elif statistic == "average_precision":
-        found = average_precision(labels, scores, patients, 1000, stream(i, "ap"))
+        found = average_precision(labels, scores, patients, 400, stream(i, "ap"))
     elif statistic.startswith("kappa"):
         found = kappa(labels, calls, patients, 1000, stream(i, "k"))
     elif statistic == "sensitivity":
         found = ConfusionTable.of(labels, calls).proportions()["sensitivity"]
     else:
-        found = brier(Sample(labels, scores, patients), 1000, stream(i, "b"))
+        found = brier(Sample(labels, scores, patients), 400, stream(i, "b"))
     return found.low, found.high

@@ -1,0 +1,197 @@
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sacro_ray.config import Evaluation
+from sacro_ray.evaluation.context import ReportContext
+from sacro_ray.evaluation.participants import flow
+from sacro_ray.evaluation.pipeline import evaluate_predictions
+from sacro_ray.evaluation.subgroups import readable, subgroup_rows, table_1
+from sacro_ray.evaluation.tables import shown, with_interval
+
+QUICK = Evaluation(bootstrap_repetitions=100, cutoff_repeats=3)
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+
+# Appended to a copy of the report: what the browser found goes into an attribute, which --dump-dom then shows.
+PROBE = """<script>
+window.addEventListener("load", () => {
+  const broken = [...document.images].filter((image) => !image.complete || !image.naturalWidth).length;
+  const tips = [...document.querySelectorAll("figure.chart svg")].map((svg) => {
+    const points = JSON.parse(svg.closest("figure").dataset.hover);
+    if (!points.length) return "none";
+    const at = new DOMPoint(points[0][0], points[0][1]).matrixTransform(svg.getScreenCTM());
+    svg.dispatchEvent(new PointerEvent("pointermove", {clientX: at.x, clientY: at.y}));
+    return svg.closest("figure").querySelector(".tip")?.textContent === points[0][2] ? "right" : "wrong";
+  });
+  const wide = document.documentElement.scrollWidth - window.innerWidth;
+  document.documentElement.dataset.probe = `images=${document.images.length} broken=${broken} wide=${wide} tips=${tips}`;
+});
+</script>"""
+
+
+class Parsed(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.anchors: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(str(value))
+            if name in ("src", "href", "xlink:href", "data", "action", "srcset"):
+                (self.anchors if str(value).startswith("#") else self.addresses).append(str(value))
+
+
+def test_one_file_without_outside_addresses_and_with_whole_anchors(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    page = Parsed(text)
+    assert page.addresses
+    assert all(address.startswith("data:") for address in page.addresses)
+    assert "url(http" not in text
+    assert "@import" not in text
+    assert len(page.ids) == len(set(page.ids))
+    assert {anchor.removeprefix("#") for anchor in page.anchors} <= set(page.ids)
+    assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(page.ids)
+
+
+def test_it_says_that_the_data_are_simulated(report: Path) -> None:
+    assert "SIMULATED DATA" in report.read_text(encoding="utf-8")
+    assert "SIMULATED DATA" in (report.parent / "model_card.md").read_text(encoding="utf-8")
+
+
+def test_real_data_are_not_called_simulated_and_names_are_escaped(
+    validation: pd.DataFrame, context: ReportContext, tmp_path: Path
+) -> None:
+    table = validation.rename(columns={"reader:local": "reader:<script>alert(1)</script>"})
+    text = evaluate_predictions(table, None, QUICK, 0, tmp_path, {}, replace(context, simulated=False)).read_text(
+        encoding="utf-8"
+    )
+    assert "SIMULATED" not in text
+    assert "<script>alert" not in text
+
+
+def test_no_patient_is_named_anywhere(report: Path) -> None:
+    assert not [path for path in report.parent.rglob("*") if path.is_file() and b"patient 7" in path.read_bytes()]
+
+
+def test_numbers_of_the_report_are_those_of_the_metrics(report: Path) -> None:
+    metrics = json.loads((report.parent / "metrics.json").read_text())
+    text = report.read_text(encoding="utf-8").replace("\u2060", "")
+    for split in ("validation", "test"):
+        assert with_interval(metrics[split]["auc"]) in text
+        balanced = metrics[split]["at_cutoff"]["balanced"]
+        assert (
+            f"Cohen&#39;s kappa {with_interval(balanced['kappa'])}" in text
+            or f"Cohen's kappa {with_interval(balanced['kappa'])}" in text
+        )
+    table = pd.read_csv(report.parent / "tables" / "at_cutoff_test.csv").set_index("cut-off")
+    assert table.loc["balanced", "sensitivity low"] == metrics["test"]["at_cutoff"]["balanced"]["sensitivity"]["low"]
+
+
+def browse(page: Path, width: int) -> tuple[str, str]:
+    command = [
+        str(CHROMIUM),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        "--virtual-time-budget=3000",
+    ]
+    command += [f"--user-data-dir={page.parent / 'profile'}", f"--window-size={width},900", "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    said = "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+    return done.stdout, said
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [1200, 500])
+def test_a_browser_shows_it_without_an_error_a_missing_image_or_an_outside_request(
+    report: Path, width: int, tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(report.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    dom, said = browse(page, width)
+    assert said == ""
+    probe = re.search(r'data-probe="([^"]*)"', dom)
+    assert probe is not None
+    facts = dict(part.split("=") for part in probe[1].split(" "))
+    assert facts["images"] == "16"
+    assert facts["broken"] == "0"
+    assert int(facts["wide"]) <= 0
+    assert set(facts["tips"].split(",")) == {"right", "none"}
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize(
+    "fault",
+    [
+        '<script>throw new Error("x")</script>',
+        '<img src="https://example.org/a.png">',
+        '<img src="data:image/png;base64,AAAA">',
+    ],
+)
+def test_the_browser_test_sees_faults(report: Path, fault: str, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(report.read_text(encoding="utf-8").replace("</body>", fault + PROBE + "</body>"), encoding="utf-8")
+    dom, said = browse(page, 1200)
+    assert said or "broken=1" in dom
+
+
+def test_table_1_by_hand() -> None:
+    baseline = pd.DataFrame(
+        {
+            "radiograph_id": list("abcdef"), "cohort": ["x", "x", "x", "x", "y", "y"], "split": "train", "label": [1, 1, 0, None, 1, 0],
+            "age_years": [30, 40, 50, None, 20, 40], "sex": ["f", "m", "m", "", "f", "f"], "hla_b27": [1, 0, 1, 1, None, None],
+        }
+    )  # fmt: skip
+    rows = {str(row["characteristic"]): list(row.values())[1:] for row in table_1(baseline).rows}
+    assert rows["Reference positive, n (%)"] == ["2 (66.7) [1 missing]", "1 (50.0)"]
+    assert rows["Age, years, mean (SD)"] == ["40.0 (10.0) [1 missing]", "30.0 (14.1)"]
+    assert rows["Sex: m, n (%)"] == ["2 (66.7) [1 missing]", "0 (0.0)"]
+    assert rows["HLA B27, n (%)"] == ["3 (75.0)", "– [2 missing]"]
+
+
+def test_subgroups_are_all_there_and_small_ones_marked(external: pd.DataFrame) -> None:
+    judged = external[external["label"].notna()].reset_index(drop=True)
+    baseline = judged[["radiograph_id", "cohort"]].copy()
+    baseline["age_years"] = np.arange(80)
+    baseline["site"] = ["A"] * 70 + ["B"] * 8 + [None] * 2
+    rows = subgroup_rows(judged, baseline, 0.5, small=20)
+    by_name = {f"{row['characteristic']} {row['group']}".strip(): row for row in rows}
+    assert by_name["All"]["n"] == 80
+    assert [row["n"] for row in rows if row["characteristic"] == "Age, years"] == [20, 20, 20, 20]
+    assert sum(row["n"] for row in rows if row["characteristic"] == "Site") == 80
+    assert by_name["Site B"]["remark"] == "fewer than 20"
+    assert by_name["Site not known"]["n"] == 2
+    assert by_name["Site A"]["remark"] == ""
+
+
+def test_the_flow_adds_up(context: ReportContext) -> None:
+    steps = flow(context.manifests, {})
+    received = [step.count for step in steps if step.level == 0]
+    assert received == [95, 100]
+    assert sum(step.count for step in steps if step.level == 1) == sum(received)
+
+
+def test_the_flow_without_manifests_counts_predictions(validation: pd.DataFrame, external: pd.DataFrame) -> None:
+    steps = flow([], {"validation": validation.assign(subset="concordant"), "test": external})
+    assert [step.count for step in steps] == [90, 90, 100, 80, 20]
+
+
+def test_words() -> None:
+    assert readable("symptom_duration_years") == "Symptom duration, years"
+    assert readable("hla_b27") == "HLA B27"
+    assert shown({"estimate": None, "low": None, "high": None}) == "–"
+    assert shown(0.0001, "McNemar p") == "<0.001"
+    assert with_interval({"estimate": 0.5, "low": None, "high": None}) == "0.50"
