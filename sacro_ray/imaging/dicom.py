@@ -85,7 +85,7 @@ def open_dicom(data: bytes) -> pydicom.Dataset:
     if any("end of file" in str(warning.message).lower() for warning in said):
         raise ExcludedRadiograph("truncated", "the file ends too early")
     if not dataset:
-        raise ExcludedRadiograph("not_an_image", "no DICOM element could be read")
+        raise ExcludedRadiograph("truncated" if data[128:132] == b"DICM" else "not_an_image", "no DICOM element could be read")
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little_endian = dataset.original_encoding
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(

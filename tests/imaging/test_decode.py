@@ -265,7 +265,7 @@ def test_pixel_exclusions(make_dicom):
     assert reason_of(b"") == "empty_file"
     assert reason_of(b"just a text file, nothing more" * 10) == "not_an_image"
     compressed = make_dicom(np.random.default_rng(0).integers(0, 4000, (64, 64)).astype(np.uint16), JPEG2000Lossless)
-    for length in (300, 400, len(compressed) // 2, len(compressed) - 10):
+    for length in (300, len(compressed) // 2, len(compressed) - 10):
         assert reason_of(compressed[:length]) == "truncated"
 
 
