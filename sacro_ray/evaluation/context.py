@@ -42,7 +42,7 @@ class ReportContext:
         baseline: `radiograph_id`, `cohort`, `split` and one column a baseline characteristic.
         examples: Radiographs with Grad-CAM maps.
         simulated: Whether the radiographs are simulated: the report then says so at its top.
-        robustness: One row a perturbation: `perturbation`, `auc`, `low`, `high`, `change`.
+        robustness: From `robustness_rows`: one row a perturbation of the test images, the unchanged ones first.
         versions: By package.
         data_digest: Of the shards that were read.
     """

@@ -63,16 +63,41 @@ def auc_delong(labels: Bools, probabilities: Floats) -> Estimate:
         labels: Shape (n,); both classes must be present.
         probabilities: Shape (n,); ties count one half.
     """
+    of_cases, of_controls = _placements(labels, probabilities)
+    area, half_width = float(of_cases.mean()), _half_width(of_cases, of_controls)
+    if half_width is None:
+        return Estimate(area, None, None, "DeLong", labels.size)
+    return Estimate(area, max(0.0, area - half_width), min(1.0, area + half_width), "DeLong", labels.size)
+
+
+def auc_change(labels: Bools, before: Floats, after: Floats) -> Estimate:
+    """AUC of `after` minus AUC of `before` on the same radiographs, with DeLong's paired interval (DeLong 1988).
+
+    Args:
+        labels: Shape (n,); both classes must be present.
+        before: Shape (n,), such as scores of the images as they are.
+        after: Shape (n,), such as scores of the same images slightly changed.
+    """
+    first, second = _placements(labels, before), _placements(labels, after)
+    of_cases, of_controls = second[0] - first[0], second[1] - first[1]
+    change, half_width = float(of_cases.mean()), _half_width(of_cases, of_controls)
+    if half_width is None:
+        return Estimate(change, None, None, "DeLong, paired", labels.size)
+    return Estimate(change, change - half_width, change + half_width, "DeLong, paired", labels.size)
+
+
+def _placements(labels: Bools, probabilities: Floats) -> tuple[Floats, Floats]:
+    """For each case the share of controls below it, and for each control the share of cases above it; ties count one half."""
     cases, controls = probabilities[labels], probabilities[~labels]
     m, n = cases.size, controls.size
     ranks = rankdata(np.concatenate([cases, controls]))
-    of_cases = (ranks[:m] - rankdata(cases)) / n
-    of_controls = 1 - (ranks[m:] - rankdata(controls)) / m
-    area = float(of_cases.mean())
-    if min(m, n) < 2:
-        return Estimate(area, None, None, "DeLong", m + n)
-    half_width = Z * math.sqrt(of_cases.var(ddof=1) / m + of_controls.var(ddof=1) / n)
-    return Estimate(area, max(0.0, area - half_width), min(1.0, area + half_width), "DeLong", m + n)
+    return (ranks[:m] - rankdata(cases)) / n, 1 - (ranks[m:] - rankdata(controls)) / m
+
+
+def _half_width(of_cases: Floats, of_controls: Floats) -> float | None:
+    if min(of_cases.size, of_controls.size) < 2:
+        return None
+    return Z * math.sqrt(of_cases.var(ddof=1) / of_cases.size + of_controls.var(ddof=1) / of_controls.size)
 
 
 def average_precision(

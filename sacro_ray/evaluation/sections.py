@@ -162,7 +162,7 @@ def _robustness(results: Results) -> Section | None:
     rows = list(results.context.robustness)
     if not rows:
         return None
-    table = tables.Table("robustness", "Robustness", rows, "The test images changed slightly, the model unchanged.")
+    table = tables.robustness(rows)
     return Section("robustness", "Robustness", charts=[run_figures.robustness(rows)], tables=[table])
 
 

@@ -187,6 +187,20 @@ def against_reference(split: str, readers: Mapping[str, Any]) -> Table:
     return Table(f"against_reference_{split}", f"Readers against the reference, {split}", rows, note)
 
 
+def robustness(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """AUC, and its change, under each perturbation of the images; rows as from `robustness_rows`."""
+    listed: list[dict[str, Cell]] = [
+        {
+            "images": str(row["perturbation"]),
+            "AUC": {"estimate": row["auc"], "low": row["low"], "high": row["high"]},
+            "change": {"estimate": row["change"], "low": row.get("change_low"), "high": row.get("change_high")},
+        }
+        for row in rows
+    ]
+    note = "The images changed slightly, the model not at all. Intervals: DeLong, for the change paired."
+    return Table("robustness", "Robustness", listed, note)
+
+
 def _plain(row: Mapping[str, Cell]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, cell in row.items():

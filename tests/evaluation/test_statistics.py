@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,9 +10,10 @@ from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_
 from sacro_ray.evaluation.agreement import ConfusionTable, cohen_kappa, kappa, mcnemar
 from sacro_ray.evaluation.bootstrap import patient_weights, resampled_counts, stream
 from sacro_ray.evaluation.calibration import brier, calibration_bins, expected_calibration_error, net_benefit
-from sacro_ray.evaluation.discrimination import auc_delong, average_precision, operating_points
+from sacro_ray.evaluation.discrimination import auc_change, auc_delong, average_precision, operating_points
 from sacro_ray.evaluation.estimates import percentile_interval, proportion
 from sacro_ray.evaluation.predictions import Sample
+from sacro_ray.evaluation.robustness import robustness_rows
 
 scored = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=4, max_size=60).filter(
     lambda rows: 0 < sum(label for label, _ in rows) < len(rows)
@@ -198,3 +200,39 @@ def _interval(statistic: str, generator: np.random.Generator, i: int) -> tuple[f
     else:
         found = brier(Sample(labels, scores, patients), 400, stream(i, "b"))
     return found.low, found.high
+
+
+def test_the_paired_change_of_auc(validation: pd.DataFrame) -> None:
+    labels, scores = validation["label"].to_numpy() == 1, validation["probability"].to_numpy()
+    generator = np.random.default_rng(0)
+    near, far = scores + generator.normal(0, 0.02, scores.size), generator.random(scores.size)
+    same = auc_change(labels, scores, scores)
+    assert (same.estimate, same.low, same.high) == (0, 0, 0)
+    for other in (near, far):
+        change, back = auc_change(labels, scores, other), auc_change(labels, other, scores)
+        assert change.estimate == pytest.approx(auc_delong(labels, other).estimate - auc_delong(labels, scores).estimate)
+        assert change.low == pytest.approx(-back.high)
+    # Scores that hardly differ err together: their change is known far better than either AUC.
+    areas = auc_delong(labels, scores)
+    assert auc_change(labels, scores, near).high - auc_change(labels, scores, near).low < 0.5 * (areas.high - areas.low)
+
+
+def test_the_paired_change_is_the_bootstraps() -> None:
+    labels, first, _ = _draw(np.random.default_rng(4), 400, False)
+    second = first + np.random.default_rng(5).normal(0, 0.1, 400)
+    generator = np.random.default_rng(6)
+    changes = []
+    for _ in range(400):
+        chosen = generator.integers(0, 400, 400)
+        changes.append(auc_change(labels[chosen], first[chosen], second[chosen]).estimate)
+    found = auc_change(labels, first, second)
+    assert (found.high - found.low) / (2 * 1.96) == pytest.approx(np.std(changes), rel=0.15)
+
+
+def test_robustness_rows_start_with_the_unchanged_images(validation: pd.DataFrame) -> None:
+    labels, scores = validation["label"].to_numpy() == 1, validation["probability"].to_numpy()
+    rows = robustness_rows(labels, scores, {"turned": 1 - scores})
+    assert [row["perturbation"] for row in rows] == ["unchanged", "turned"]
+    assert rows[0]["change"] == 0
+    assert rows[1]["auc"] == pytest.approx(1 - rows[0]["auc"])
+    assert rows[1]["change"] == pytest.approx(rows[1]["auc"] - rows[0]["auc"])
