@@ -161,6 +161,9 @@ class Search(Section):
 
     trials: Positive = 20
     space: dict[str, Range | Choices] = Field(default=DEFAULT_SPACE, min_length=1)
+    stages: list[Stage] | None = Field(
+        default=None, min_length=1, description="of a trial, instead of training.stages: shorter, smaller"
+    )
     early_stopping: bool = True
     reduction_factor: float = Field(default=3.0, gt=1.0)
     workers_per_trial: Positive = 1
@@ -185,7 +188,9 @@ class Scoring(Section):
 
     batch_size: Positive = 32
     actors: Positive | Literal["auto"] = "auto"
-    gpus_per_actor: float = Field(default=1.0, gt=0.0, description="a worker's GPUs where the cluster has any; below 1 they share")
+    gpus_per_actor: float = Field(
+        default=1.0, gt=0.0, description="a worker's GPUs where the cluster has any; below 1 they share"
+    )
 
 
 class Experiment(Section):
@@ -210,6 +215,12 @@ class Experiment(Section):
     def cohorts_of(self, role: Literal["development", "external_test"]) -> list[str]:
         """Names of the cohorts with this role, in the order of the file."""
         return [name for name, cohort in self.cohorts.items() if cohort.role == role]
+
+    def of_a_trial(self) -> Self:
+        """The experiment as a trial of the sweep runs it: with the stages of [search] where there are any."""
+        if self.search.stages is None:
+            return self
+        return self.model_copy(update={"training": self.training.model_copy(update={"stages": self.search.stages})})
 
     def as_dict(self) -> dict[str, Any]:
         """The resolved settings as plain values, without those that are None (TOML has no null)."""

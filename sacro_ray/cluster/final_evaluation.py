@@ -2,6 +2,7 @@
 
 import io
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from sacro_ray.cluster.runtime import answer, ray_session
-from sacro_ray.config import Experiment
+from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.cache import CachedSplit, open_split
 from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.errors import UserError
@@ -47,19 +48,18 @@ def evaluate_run(run: Path, overrides: Sequence[str], address: str | None, fixed
         resources = ray.cluster_resources()
         gpus = 1 if resources.get("GPU", 0) >= 1 else 0
         cpus = min(8, int(resources.get("CPU", 1)))
-        actor = FinalEvaluation.options(num_gpus=gpus, num_cpus=cpus).remote(str(folder.path), experiment.as_toml(), cpus)
+        actor = (
+            ray.remote(FinalEvaluation)
+            .options(num_gpus=gpus, num_cpus=cpus)
+            .remote(str(folder.path), experiment.as_toml(), cpus)
+        )
         return Path(answer(actor.evaluate.remote(dict(fixed_cutoffs))))
 
 
-@ray.remote
 class FinalEvaluation:
-    """Holds the best network of a run, next to a GPU where the cluster has one."""
+    """A Ray actor: holds the best network of a run, next to a GPU where the cluster has one."""
 
     def __init__(self, run: str, experiment_toml: str, cpus: int) -> None:
-        import tomllib
-
-        from sacro_ray.config import build_experiment
-
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
             torch.set_num_threads(cpus)
@@ -89,7 +89,9 @@ class FinalEvaluation:
         splits = [(experiment.cohorts_of("development"), "train"), (experiment.cohorts_of("development"), "validation")]
         opened = [self._open(names, split, size_px) for names, split in (*splits, *([(external, "test")] if external else []))]
         sample = labelled(validation, str(folder.validation_predictions))
-        chosen = cross_validated_cutoffs(sample.labels, sample.probabilities, sample.patients, experiment.evaluation, experiment.seed)
+        chosen = cross_validated_cutoffs(
+            sample.labels, sample.probabilities, sample.patients, experiment.evaluation, experiment.seed
+        )
         balanced = next(cutoff.value for cutoff in chosen if cutoff.name == "balanced")
         shown, table = (opened[-1], test) if test is not None else (opened[1], validation)
         return ReportContext(
@@ -140,18 +142,20 @@ def gallery(network: Any, split: CachedSplit, predictions: pd.DataFrame, cutoff:
     for group, label, called in groups:
         chosen = table[(table["label"] == label) & ((table["probability"] >= cutoff) == called)]
         chosen = chosen.sort_values(["probability", "radiograph_id"], ascending=[not called, True]).head(EXAMPLES_A_GROUP)
-        for row in chosen.itertuples():
-            pixels = split.images[int(row.place)]
+        for name, probability, number in zip(chosen["radiograph_id"], chosen["probability"], chosen["place"], strict=True):
+            pixels = split.images[number]
             heat = grad_cam(network, pixels[None], place)[0]
-            examples.append(Example(str(row.radiograph_id), group, float(row.probability), as_png(pixels), as_png(overlay(pixels, heat))))
+            examples.append(Example(name, group, float(probability), as_png(pixels), as_png(overlay(pixels, heat))))
     return examples
 
 
-def overlay(pixels: np.ndarray[Any, np.dtype[np.uint8]], heat: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def overlay(
+    pixels: np.ndarray[Any, np.dtype[np.uint8]], heat: np.ndarray[Any, np.dtype[np.float32]]
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Colour a Grad-CAM map over a radiograph: uint8 (H, W) and float (H, W) in [0, 1] -> uint8 (H, W, 3); no colour where it is 0."""
-    colour = colormaps["inferno"](heat)[..., :3] * 255
+    colour = np.asarray(colormaps["inferno"](heat))[..., :3] * 255
     strength = OVERLAY_OPACITY * heat[..., None]
-    return np.round(pixels[..., None] * (1 - strength) + colour * strength).astype(np.uint8)
+    return np.asarray(np.round(pixels[..., None] * (1 - strength) + colour * strength), dtype=np.uint8)
 
 
 def as_png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:

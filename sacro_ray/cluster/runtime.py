@@ -19,6 +19,8 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # The paths of an experiment file are relative to the working directory; workers must stand in it, too.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 
 
@@ -43,7 +45,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
             # Not without the dashboard: Tune then leaks the placement group of the first trial that is stopped early.
             ray.init(address="local", include_dashboard=True, dashboard_host="127.0.0.1", **quiet)
         else:
-            ray.init(address=target, **quiet)
+            ray.init(address=target, runtime_env={"env_vars": {name: os.environ[name] for name in ENVIRONMENT}}, **quiet)
     except (ConnectionError, ValueError) as error:
         raise UserError(f"no Ray at {target} ({error}); give --address local, auto or HOST:PORT of a running cluster") from None
     try:

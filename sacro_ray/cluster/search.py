@@ -37,7 +37,7 @@ class PhaseSearch(OptunaSearch):  # type: ignore[misc]
     def __init__(self, experiment: Experiment) -> None:
         sampler = TPESampler(multivariate=True, constant_liar=True, seed=experiment.seed)
         super().__init__(space=distributions(experiment), metric="best_auc", mode="max", sampler=sampler)
-        self.epochs = plan(experiment.training)[-1].last_epoch
+        self.epochs = plan(experiment.of_a_trial().training)[-1].last_epoch
         self._ot_study.enqueue_trial(own_values(experiment))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -66,10 +66,10 @@ def search(experiment: Experiment, runs: Path, resume: bool, address: str | None
         folder.check_same(experiment, digests)
     else:
         folder.claim(experiment, digests)
-    with ray_session(address):
-        restorable = resume and tune.Tuner.can_restore(str(folder.path / SWEEP))
-        tuner = _restored(experiment, folder) if restorable else _new(experiment, folder)
-        tuner.fit()
+    if len(folder.records()) < experiment.search.trials:
+        with ray_session(address):
+            restorable = resume and tune.Tuner.can_restore(str(folder.path / SWEEP))
+            (_restored(experiment, folder) if restorable else _new(experiment, folder)).fit()
     trials = folder.records()
     if not any(record["best_auc"] is not None for record in trials):
         raise AllTrialsFailedError(
@@ -105,13 +105,15 @@ def trial_resources(experiment: Experiment) -> tuple[dict[str, float], dict[str,
 
 def _trainable(experiment: Experiment, folder: SweepFolder) -> tuple[Any, int]:
     own, worker, at_once = trial_resources(experiment)
-    function = tune.with_parameters(run_trial, experiment=experiment.as_dict(), trials=str(folder.trials), worker=worker)
+    function = tune.with_parameters(
+        run_trial, experiment=experiment.of_a_trial().as_dict(), trials=str(folder.trials), worker=worker
+    )
     return tune.with_resources(function, own), at_once
 
 
 def _new(experiment: Experiment, folder: SweepFolder) -> tune.Tuner:
     trainable, at_once = _trainable(experiment, folder)
-    settings, phases = experiment.search, plan(experiment.training)
+    settings, phases = experiment.search, plan(experiment.of_a_trial().training)
     scheduler: Any = FIFOScheduler()
     if settings.early_stopping and len(phases) > 1:
         scheduler = ASHAScheduler(

@@ -81,6 +81,14 @@ class SweepFolder:
         found = [json.loads(path.read_text(encoding="utf-8")) for path in self.trials.glob("*/trial.json")]
         return sorted(found, key=lambda record: record["number"])
 
+    def number_of(self, trial_id: str) -> int:
+        """The trial's number in the order of first starts, from 0; a trial that is started again keeps its own."""
+        path = self.trials / trial_id / "number"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(str(len(list(self.trials.glob("*/number")))), encoding="utf-8")
+        return int(path.read_text(encoding="utf-8"))
+
     def keep(self, trial_id: str, record: Record) -> None:
         """Put the end of a trial on the disk."""
         folder = self.trials / trial_id
@@ -141,7 +149,7 @@ class TrialKeeper(Callback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Say which values a trial tries."""
-        log.info("trial %d: %s", _number(trial), _values_text(trial.config))
+        log.info("trial %d: %s", self.folder.number_of(trial.trial_id), _values_text(trial.config))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ran to its end or was stopped early."""
@@ -156,11 +164,11 @@ class TrialKeeper(Callback):  # type: ignore[misc]
     def _end(self, trial: Any, error: str | None) -> None:
         history = self.folder.trials / trial.trial_id / "history.csv"
         rows = pd.read_csv(history) if history.exists() else pd.DataFrame(columns=["epoch", "val_auc", "seconds"])
-        done = len(rows) >= plan(self.experiment.training)[-1].last_epoch
+        done = len(rows) >= plan(self.experiment.of_a_trial().training)[-1].last_epoch
         usable = error is None and len(rows) > 0
         best = rows.iloc[int(rows["val_auc"].to_numpy().argmax())] if usable else None
         record: Record = {
-            "number": _number(trial), "trial_id": trial.trial_id,
+            "number": self.folder.number_of(trial.trial_id), "trial_id": trial.trial_id,
             "state": ("COMPLETE" if done else "PRUNED") if usable else "FAIL", "values": dict(trial.config),
             "best_auc": None if best is None else float(best["val_auc"]), "epoch": None if best is None else int(best["epoch"]),
             "epochs": len(rows), "seconds": round(float(rows["seconds"].sum()), 1), "aucs": rows["val_auc"].tolist(), "error": error,
@@ -193,10 +201,6 @@ def draw_sweep(table: pd.DataFrame, dimensions: list[str], path: Path) -> None:
     panels[0].set_ylabel("best validation AUC")
     panels[0].legend(loc="lower right", fontsize=8)
     figure.savefig(path, dpi=120)
-
-
-def _number(trial: Any) -> int:
-    return int(str(trial.trial_id).rsplit("_", 1)[-1])
 
 
 def _values_text(values: Mapping[str, Any]) -> str:

@@ -109,15 +109,18 @@ def _run_trainer(experiment: Experiment, folder: RunFolder, scaling: ScalingConf
             failure_config=FailureConfig(max_failures=experiment.training.max_failures),
         ),
     )
-    metrics = trainer.fit().metrics or {}
-    if "user_error" in metrics:
-        raise UserError(metrics["user_error"])
-    if "diverged" in metrics:
-        raise DivergedError(metrics["diverged"])
+    failure = trainer.fit().return_value
+    if failure is not None:
+        kind, message = failure
+        raise (UserError if kind == "user_error" else DivergedError)(message)
 
 
-def train_worker(config: dict[str, Any]) -> None:
-    """One rank of a training run, as Ray Train calls it; `report` in the configuration replaces the report of an epoch."""
+def train_worker(config: dict[str, Any]) -> tuple[str, str] | None:
+    """One rank of a training run, as Ray Train calls it; `report` in the configuration replaces the report of an epoch.
+
+    Returns:
+        None, or the kind and the message of an error that stays: raised, it would make Ray start the workers again.
+    """
     context = ray.train.get_context()
     place = Place(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
     folder = RunFolder(Path(config["folder"]))
@@ -129,7 +132,7 @@ def train_worker(config: dict[str, Any]) -> None:
         if "report" not in config:
             write_validation_predictions(run.experiment, folder, place)
     except UserError as error:
-        # Reported and not raised: Ray would start the workers again for an error that stays.
-        ray.train.report({"user_error": str(error)})
+        return "user_error", str(error)
     except DivergedError as error:
-        ray.train.report({"diverged": str(error)})
+        return "diverged", str(error)
+    return None

@@ -62,7 +62,7 @@ class TrainingRun:
         self.phase_best: dict[str, Tensor] = {}
         self.digests = data_digests(experiment, experiment.cohorts_of("development"))
         torch.manual_seed(experiment.seed)
-        self.network = build_network(experiment.model).to(place.device, memory_format=torch.channels_last)
+        self.network = build_network(experiment.model).to(place.device).to(memory_format=torch.channels_last)
 
     def fit(self, on_epoch: Callable[[Row], None] = lambda row: None) -> None:
         """Train what is left to train; `on_epoch` is called on every rank after each epoch is safe on the disk."""
@@ -223,7 +223,7 @@ class TrainingRun:
                     "best_auc": self.best_auc,
                     "history": self.history,
                     "digests": self.digests,
-                }  # fmt: skip
+                }
             )
             self.folder.save_history(self.history)
 

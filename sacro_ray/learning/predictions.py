@@ -21,7 +21,7 @@ def load_best_network(folder: RunFolder, place: Place) -> tuple[SacroiliitisNet,
     weights, description = folder.load_best()
     network = empty_network(experiment.model)
     network.load_state_dict(weights)
-    network.to(place.device, memory_format=torch.channels_last).eval()
+    network.to(place.device).to(memory_format=torch.channels_last).eval()
     return network, experiment, int(description["size_px"])
 
 

@@ -53,6 +53,8 @@ def test_warp_moves_the_corners_by_the_shift():
 
 def test_output_stays_in_range_at_full_strength():
     batch = torch.randint(0, 256, (8, 32, 32), dtype=torch.uint8)
-    out = augment(batch, draw(8, torch.Generator().manual_seed(2)), Augmentation(rotation_degrees=45.0, zoom=2.0, lighting=0.9, warp=0.5))
+    out = augment(
+        batch, draw(8, torch.Generator().manual_seed(2)), Augmentation(rotation_degrees=45.0, zoom=2.0, lighting=0.9, warp=0.5)
+    )
     assert torch.isfinite(out).all()
     assert 0 <= float(out.min()) <= float(out.max()) <= 1

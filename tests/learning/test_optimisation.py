@@ -60,7 +60,9 @@ def test_range_test_stops_at_a_loss_that_is_not_finite():
 
 
 def test_plan_of_the_published_recipe():
-    stages = [Stage(size_px=s, batch_size=b, frozen_epochs=100, unfrozen_epochs=100) for s, b in ((224, 64), (512, 32), (768, 84))]
+    stages = [
+        Stage(size_px=s, batch_size=b, frozen_epochs=100, unfrozen_epochs=100) for s, b in ((224, 64), (512, 32), (768, 84))
+    ]
     phases = plan(Training(stages=stages))
     assert [(p.size_px, p.batch_size, p.name, p.first_epoch, p.last_epoch) for p in phases] == [
         (224, 64, "frozen", 1, 100), (224, 64, "unfrozen", 101, 200), (512, 32, "frozen", 201, 300),

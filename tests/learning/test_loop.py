@@ -1,0 +1,120 @@
+"""The training loop on a small prepared cohort, in this process; tests/test_train.py runs it through Ray Train."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sacro_ray.config import build_experiment
+from sacro_ray.learning import loop
+from sacro_ray.learning.loop import DivergedError, TrainingRun
+from sacro_ray.learning.place import Place
+from sacro_ray.learning.run_folder import HISTORY_COLUMNS, RunFolder
+
+pytestmark = pytest.mark.ray
+HERE = Place(torch.device("cpu"))
+MEASURED = ["images_per_s", "seconds"]
+
+
+def train(experiment, path, on_epoch=lambda row: None):
+    folder = RunFolder(path)
+    folder.claim(experiment)
+    run = TrainingRun(experiment, folder, HERE)
+    run.fit(on_epoch)
+    return run, folder
+
+
+def test_history_and_best_checkpoint_tell_of_the_same_run(experiment, tmp_path):
+    run, folder = train(experiment, tmp_path / "run")
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert list(history.columns) == list(HISTORY_COLUMNS)
+    assert history["epoch"].tolist() == [1, 2, 3, 4, 5]
+    assert history["phase"].tolist() == ["frozen", "unfrozen", "unfrozen", "unfrozen", "unfrozen"]
+    assert history["size_px"].tolist() == [32, 32, 32, 48, 48]
+    assert history["best_val_auc"].tolist() == history["val_auc"].cummax().tolist()
+    weights, description = folder.load_best()
+    assert description["auc"] == history["val_auc"].max()
+    assert description["epoch"] == int(history.loc[history["val_auc"].idxmax(), "epoch"])
+    assert weights.keys() == run.network.state_dict().keys()
+    assert {p.name for p in (tmp_path / "run" / "checkpoints").iterdir()} == {"best.pt", "best.json", "latest.pt"}
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_a_stopped_run_goes_on_to_the_very_same_end(experiment, tmp_path, stop_after):
+    """Stopped in the middle of a phase, at the end of a phase and at the end of a stage: same history, same weights."""
+    averaged = build_experiment(experiment.as_dict(), ["training.weight_averaging=0.9"])
+    run, undisturbed = train(averaged, tmp_path / "undisturbed")
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(row):
+        if row["epoch"] == stop_after:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(averaged, tmp_path / "stopped", stop)
+    again, stopped = train(averaged, tmp_path / "stopped")
+    histories = [pd.read_csv(folder.path / "history.csv").drop(columns=MEASURED) for folder in (undisturbed, stopped)]
+    pd.testing.assert_frame_equal(*histories, check_exact=True)
+    for name, value in run.network.state_dict().items():
+        assert torch.equal(value, again.network.state_dict()[name]), name
+    for name, value in undisturbed.load_best()[0].items():
+        assert torch.equal(value, stopped.load_best()[0][name]), name
+
+
+def test_each_phase_starts_from_the_best_weights_of_the_one_before(experiment, tmp_path, monkeypatch):
+    """With validation AUCs that fall in the last epochs of a phase, the next starts from the earlier, better weights."""
+    planned = iter([0.5, 0.9, 0.1, 0.6, 0.7])
+    monkeypatch.setattr(loop, "area_under_roc", lambda labels, scores: next(planned))
+    starts, ends = {}, {}
+    original = TrainingRun._train_epoch
+
+    def weights_of(run):
+        return {name: value.clone() for name, value in run.network.state_dict().items()}
+
+    def watched(self, model, phase, data, epoch, *rest):
+        starts[epoch] = weights_of(self)
+        loss = original(self, model, phase, data, epoch, *rest)
+        ends[epoch] = weights_of(self)
+        return loss
+
+    monkeypatch.setattr(TrainingRun, "_train_epoch", watched)
+    train(experiment, tmp_path / "run")
+    assert all(torch.equal(starts[4][name], ends[2][name]) for name in ends[2])
+    assert not all(torch.equal(starts[4][name], ends[3][name]) for name in ends[3])
+
+
+def test_a_frozen_body_does_not_move(experiment, tmp_path):
+    frozen = build_experiment(
+        experiment.as_dict(), ["training.stages=[{size_px=32, batch_size=8, frozen_epochs=2, unfrozen_epochs=0}]"]
+    )
+    torch.manual_seed(frozen.seed)
+    run = TrainingRun(frozen, RunFolder(tmp_path / "run"), HERE)
+    before = {name: value.clone() for name, value in run.network.state_dict().items()}
+    run.fit()
+    after = run.network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("body."))
+    assert not torch.equal(before["head.3.weight"], after["head.3.weight"])
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_epoch_and_radiographs(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "smoothed_cross_entropy", lambda logits, targets, s: logits * float("nan"))
+    with pytest.raises(DivergedError, match=r"epoch 1 is not finite; the batch held the radiographs r\d+, "):
+        train(experiment, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_best_json_says_how_the_weights_came_about(experiment, tmp_path):
+    cut = build_experiment(
+        experiment.as_dict(), ["training.stages=[{size_px=32, batch_size=8, frozen_epochs=1, unfrozen_epochs=0}]"]
+    )
+    train(cut, tmp_path / "run")
+    description = json.loads((tmp_path / "run" / "checkpoints" / "best.json").read_text())
+    assert build_experiment(description["config"]) == cut
+    assert {"torch", "ray", "sacro_ray"} <= description["versions"].keys()
+    assert len(description["data"]["proof"]) == 64
+    assert description["size_px"] == 32
+    assert np.isfinite(description["auc"])
