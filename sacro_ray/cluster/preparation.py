@@ -56,7 +56,7 @@ def prepare_cohorts(experiment: Experiment, address: str | None = None) -> Path:
                 {name: seen[name] for name in experiment.cohorts_of("external_test")},
             )
             for name, plan in todo.items():
-                _draw_contact_sheets(plan, root / name, settings)
+                _draw_contact_sheets(plan, parts[name], root / name, settings)
                 complete_cohort(plan, root / name, parts[name], settings)
     write_near_duplicates(root, list(plans))
     for name in plans:
@@ -148,9 +148,10 @@ def _watch(seconds: int = SECONDS_A_RADIOGRAPH) -> None:
     signal.alarm(seconds)
 
 
-def _draw_contact_sheets(plan: CohortPlan, folder: Path, settings: Prepare) -> None:
+def _draw_contact_sheets(plan: CohortPlan, parts: list[Part], folder: Path, settings: Prepare) -> None:
+    written = {entry.radiograph_id: entry.split for part in parts for entry in part.written}
     for split in SPLITS[plan.role]:
-        first = [radiograph for shard in plan.shards if shard.split == split for radiograph in shard.radiographs][:RADIOGRAPHS]
+        first = [radiograph for radiograph in plan.radiographs if written.get(radiograph.radiograph_id) == split][:RADIOGRAPHS]
         title = f"{plan.cohort}, {split}: left the file's full range of grey values, right as stored ({settings.greyscale})"
         write_atomically(folder / f"contact_{split}.png", ray.get(_contact_sheet_task.remote(title, first, settings)))
 

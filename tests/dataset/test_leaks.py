@@ -31,13 +31,7 @@ def test_pixel_digest_tells_pictures_apart():
 
 
 def test_duplicates_within_and_between():
-    films = [
-        Film("b", "train", "1"),
-        Film("a", "train", "1"),
-        Film("c", "train", "2"),
-        Film("d", "validation", "2"),
-        Film("e", "train", "3"),
-    ]
+    films = [Film(*film.split()) for film in ("b train 1", "a train 1", "c train 2", "d validation 2", "e train 3")]
     groups = duplicates(films)
     assert [[film.radiograph_id for film in group] for group in groups] == [["a", "b"], ["c", "d"]]
     with pytest.raises(UserError, match=r"1 pictures are in two splits: c \(train\) = d \(validation\)"):
