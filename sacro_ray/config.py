@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, ValidationError, model_validator
 
 from sacro_ray.errors import UserError
 
@@ -149,6 +149,12 @@ class Choices(Section):
     choices: list[str | int | float | bool] = Field(min_length=1)
 
 
+def _kind_of_dimension(value: object) -> str:
+    is_choice = "choices" in value if isinstance(value, Mapping) else isinstance(value, Choices)
+    return "a choice" if is_choice else "a range"
+
+
+Dimension = Annotated[Annotated[Range, Tag("a range")] | Annotated[Choices, Tag("a choice")], Discriminator(_kind_of_dimension)]
 DEFAULT_SPACE: dict[str, Range | Choices] = {
     "training.lr": Range(low=1e-4, high=1e-2, log=True),
     "training.mixup_alpha": Range(low=0.0, high=0.8),
@@ -160,7 +166,7 @@ class Search(Section):
     """The sweep: how many trials, over which settings, with how much of the cluster each, stopped how early."""
 
     trials: Positive = 20
-    space: dict[str, Range | Choices] = Field(default=DEFAULT_SPACE, min_length=1)
+    space: dict[str, Dimension] = Field(default=DEFAULT_SPACE, min_length=1)
     stages: list[Stage] | None = Field(
         default=None, min_length=1, description="of a trial, instead of training.stages: shorter, smaller"
     )
@@ -325,7 +331,7 @@ def _sections_in(annotation: Any) -> list[type[BaseModel]]:
 
 def _describe(problem: Mapping[str, Any]) -> str:
     """One validation problem in words: key, value, what is allowed, nearest known key."""
-    unions = {"Range", "Choices", "int", "float", "constrained-int", "constrained-float"}
+    unions = {"a range", "a choice", "int", "float", "constrained-int", "constrained-float"}
     parts = [
         str(part)
         for part in problem["loc"]

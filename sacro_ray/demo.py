@@ -7,7 +7,7 @@ from sacro_ray import command
 from sacro_ray.config import Experiment, load_experiment
 
 EXPERIMENT = Path(__file__).parent / "simulation" / "demo.toml"
-DEVELOPMENT_PATIENTS, TEST_PATIENTS = 400, 160
+DEVELOPMENT_PATIENTS, TEST_PATIENTS = 500, 160
 RADIOGRAPH_PX = 400
 
 log = logging.getLogger("sacro_ray")

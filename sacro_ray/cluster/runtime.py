@@ -19,6 +19,8 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Tune's own tables go to standard output, which is for results.
+    "RAY_AIR_NEW_OUTPUT": "0",
     # The paths of an experiment file are relative to the working directory; workers must stand in it, too.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
