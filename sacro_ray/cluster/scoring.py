@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ray
+
 from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.cluster.scoring_inputs import Item, list_items
 from sacro_ray.cluster.scoring_overlays import write_contact_sheet
 from sacro_ray.cluster.scoring_results import ScoresFolder, counts_of, input_digest
-from sacro_ray.cluster.scoring_stream import quiet_ray, stream_parts
+from sacro_ray.cluster.scoring_stream import pool_for, quiet_ray, stream_parts
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.progress import Progress
 from sacro_ray.errors import UserError
@@ -128,7 +130,8 @@ def _score_parts(
     if left < len(items):
         log.info("going on: %d of %d radiographs are scored", len(items) - left, len(items))
     progress = Progress("scored", left)
-    for number, rows in stream_parts(folder.path, experiment, size_px, explain, items, missing, results.part_size):
+    pool = pool_for(experiment, ray.cluster_resources(), len(missing))
+    for number, rows in stream_parts(folder.path, experiment, size_px, explain, items, missing, results.part_size, pool):
         results.write_part(number, rows)
         progress.advance(len(rows))
     progress.close()

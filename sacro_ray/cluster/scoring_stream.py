@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
+import ray.data
 from ray.data import ActorPoolStrategy
 
 from sacro_ray.cluster.scoring_inputs import Item
@@ -36,13 +37,13 @@ class Pool:
 
     Attributes:
         workers: The most that hold the network.
-        cpus: CPUs of each.
-        gpus: GPUs of each, or a fraction of one; with 0 a worker reads and scores, with more the reading is left to CPU tasks.
+        gpus: GPUs of each, or a fraction of one.
+        reading_apart: Tasks on other CPUs read the files; otherwise a worker both reads and scores.
     """
 
     workers: int
-    cpus: float
     gpus: float
+    reading_apart: bool
 
 
 def pool_for(experiment: Experiment, resources: dict[str, float], parts: int) -> Pool:
@@ -50,11 +51,18 @@ def pool_for(experiment: Experiment, resources: dict[str, float], parts: int) ->
     gpus = experiment.scoring.gpus_per_actor if resources.get("GPU", 0) >= 1 else 0.0
     fitting = int(resources["GPU"] / gpus) if gpus else int(resources.get("CPU", 1))
     asked = experiment.scoring.actors
-    return Pool(max(1, min(fitting if asked == "auto" else asked, parts)), 1, gpus)
+    return Pool(max(1, min(fitting if asked == "auto" else asked, parts)), gpus, reading_apart=gpus > 0)
 
 
 def stream_parts(
-    run: Path, experiment: Experiment, size_px: int, explain: bool, items: Sequence[Item], parts: Sequence[int], size: int
+    run: Path,
+    experiment: Experiment,
+    size_px: int,
+    explain: bool,
+    items: Sequence[Item],
+    parts: Sequence[int],
+    size: int,
+    pool: Pool,
 ) -> Iterator[tuple[int, pa.Table]]:
     """Score parts of the input.
 
@@ -66,11 +74,11 @@ def stream_parts(
         items: The whole input.
         parts: Numbers of the parts to score: part k is `items[k * size : (k + 1) * size]`.
         size: Radiographs a part.
+        pool: Who works.
 
     Yields:
         Number and rows (columns of `PART`) of each part, whole, each once, in the order in which they are done.
     """
-    pool = pool_for(experiment, ray.cluster_resources(), len(parts))
     waiting: dict[int, list[pa.Table]] = {}
     for table in _blocks(run, experiment, size_px, explain, _tables(items, parts, size), size, pool):
         for number in table["part"].unique().to_pylist():
@@ -93,21 +101,16 @@ def _blocks(
     ray.data.DataContext.get_current().enable_progress_bars = False
     attempts = ray.remote(num_cpus=0)(Attempts).remote()
     dataset = ray.data.from_arrow(tables)
-    common: dict[str, Any] = {"batch_size": size, "batch_format": "pyarrow", "zero_copy_batch": True}
+    common: dict[str, Any] = {"batch_size": size, "batch_format": "pyarrow", "zero_copy_batch": True, "num_cpus": 1}
     actors = ActorPoolStrategy(min_size=1, max_size=pool.workers, initial_size=pool.workers)
-    if pool.gpus:
-        dataset = dataset.map_batches(Reader(experiment, size_px, attempts).__call__, num_cpus=1, **common).map_batches(
-            Scorer, fn_constructor_args=(run, experiment, explain), compute=actors, num_gpus=pool.gpus, **common
-        )
+    if pool.reading_apart:
+        read = dataset.map_batches(Reader(experiment, size_px, attempts).__call__, **common)
+        network = (run, experiment, explain)
+        scored = read.map_batches(Scorer, fn_constructor_args=network, compute=actors, num_gpus=pool.gpus, **common)
     else:
-        dataset = dataset.map_batches(
-            ReaderAndScorer,
-            fn_constructor_args=(run, experiment, explain, size_px, attempts),
-            compute=actors,
-            num_cpus=pool.cpus,
-            **common,
-        )
-    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
+        whole = (run, experiment, explain, size_px, attempts)
+        scored = dataset.map_batches(ReaderAndScorer, fn_constructor_args=whole, compute=actors, num_gpus=pool.gpus, **common)
+    yield from scored.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
 def _tables(items: Sequence[Item], parts: Iterable[int], size: int) -> list[pa.Table]:

@@ -1,0 +1,97 @@
+"""The folder of scores: parts, order, calls, whose it is."""
+
+import csv
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sacro_ray.cluster.scoring_results import PART, ScoresFolder, counts_of
+from sacro_ray.errors import UserError
+
+CUTOFFS = {"sensitivity": 0.2, "specificity": 0.8, "balanced": 0.5}
+
+
+def part(first: int, probabilities: list[float | None]) -> pa.Table:
+    rows = [
+        {
+            "index": first + i,
+            "input": f"f{first + i}",
+            "status": "error" if value is None else "ok",
+            "error": "truncated: half" if value is None else "",
+            "probability": value,
+            "quality": "small" if i else "",
+            "overlay": None,
+        }
+        for i, value in enumerate(probabilities)
+    ]
+    random.Random(first).shuffle(rows)
+    return pa.Table.from_pylist(rows, schema=PART)
+
+
+def test_parts_in_any_order_become_one_table_in_the_order_of_the_input(tmp_path):
+    folder = ScoresFolder(tmp_path / "scores", 3)
+    folder.claim({"run": "x"})
+    assert folder.missing(8) == [0, 1, 2]
+    folder.write_part(2, part(6, [0.8, 0.1]))
+    folder.write_part(0, part(0, [0.2, None, 0.5]))
+    assert folder.missing(8) == [1]
+    folder.write_part(1, part(3, [0.49999999, 0.999999999, None]))
+    counts = folder.finish(8, CUTOFFS, explained=False)
+    with folder.scores.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["input"] for row in rows] == [f"f{i}" for i in range(8)]
+    assert [row["definite_balanced"] for row in rows] == ["0", "", "1", "0", "1", "", "1", "0"]
+    assert [row["definite_sensitivity"] for row in rows] == ["1", "", "1", "1", "1", "", "1", "0"]
+    assert [row["definite_specificity"] for row in rows] == ["0", "", "0", "0", "1", "", "1", "0"]
+    assert (rows[0]["probability"], rows[1]["probability"], rows[1]["error"]) == ("0.20000000", "", "truncated: half")
+    assert counts == {"ok": 6, "error": 2, "definite_balanced": 3, "definite_sensitivity": 5, "definite_specificity": 2}
+    assert counts_of(folder.scores) == counts
+    assert {path.name for path in folder.path.iterdir()} == {"scores.csv", "scores.parquet", "scoring.json"}
+
+
+def test_both_tables_say_the_same_with_types_in_the_one(tmp_path):
+    folder = ScoresFolder(tmp_path / "scores", 3)
+    folder.claim({})
+    folder.write_part(0, part(0, [0.25, None]))
+    folder.finish(2, CUTOFFS, explained=False)
+    table = pq.read_table(folder.path / "scores.parquet")
+    first = ["input", "status", "error", "probability", "definite_sensitivity", "definite_specificity", "definite_balanced"]
+    assert table.column_names[:7] == first
+    assert table.column_names == folder.scores.read_text().splitlines()[0].split(",")
+    assert table["probability"].to_pylist() == [0.25, None]
+    assert table["definite_sensitivity"].to_pylist() == [1, None]
+
+
+def test_overlays_are_files_named_in_the_table(tmp_path):
+    folder = ScoresFolder(tmp_path / "scores", 2)
+    folder.claim({})
+    rows = part(0, [0.25, None])
+    png = pa.array([b"picture" if status == "ok" else None for status in rows["status"].to_pylist()], pa.binary())
+    folder.write_part(0, rows.set_column(rows.schema.get_field_index("overlay"), "overlay", png))
+    folder.finish(2, CUTOFFS, explained=True)
+    ok, failed = folder.rows()
+    assert (folder.path / ok["overlay"]).read_bytes() == b"picture"
+    assert failed["overlay"] is None
+
+
+def test_the_scores_of_another_run_are_kept(tmp_path):
+    folder = ScoresFolder(tmp_path, 3)
+    folder.claim({"run": "x", "input": "a"})
+    folder.claim({"run": "x", "input": "a"})
+    with pytest.raises(UserError, match=r"input \(a there, b now\)"):
+        folder.claim({"run": "x", "input": "b"})
+
+
+def test_a_table_of_unknown_origin_is_kept(tmp_path):
+    (tmp_path / "scores.csv").write_text("mine")
+    with pytest.raises(UserError, match="kept"):
+        ScoresFolder(tmp_path, 3).claim({})
+    assert (tmp_path / "scores.csv").read_text() == "mine"
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        ScoresFolder(tmp_path / "out", 3).claim({})
