@@ -1,5 +1,6 @@
 """`evaluate`: cut-offs, tables, figures, metrics.json and report.html of a run, or of predictions given as CSV."""
 
+import re
 from argparse import Namespace
 from pathlib import Path
 
@@ -69,8 +70,9 @@ def _fixed_cutoffs(texts: list[str]) -> dict[str, float]:
             number = float(value)
         except ValueError:
             number = float("nan")
-        if not name.replace("-", "_").isidentifier() or not 0 <= number <= 1:
-            raise UserError(f"--cutoff {text}: expected NAME=VALUE with a value from 0 to 1, such as --cutoff half=0.5")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or not 0 <= number <= 1:
+            allowed = "a name of letters, digits, '_', '-' and '.', and a value from 0 to 1"
+            raise UserError(f"--cutoff {text}: expected NAME=VALUE with {allowed}, such as --cutoff half=0.5")
         if name in result:
             raise UserError(f"--cutoff {text}: {name} is given twice; each cut-off needs its own name")
         result[name] = number

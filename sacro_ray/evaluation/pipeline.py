@@ -49,6 +49,7 @@ def evaluate_predictions(
     if test is not None:
         test = check_predictions(test, "test")
         refuse_overlap(validation, test, ["cohort", "radiograph_id"])
+        _warn_of_shared_patients(validation, test)
     sizes = f"{len(validation)} validation" + ("" if test is None else f" and {len(test)} test")
     log.info("evaluating %s radiographs", sizes)
     cutoffs = all_cutoffs(validation, settings, seed, fixed_cutoffs)
@@ -70,3 +71,13 @@ def evaluate_predictions(
     report = out / "report.html"
     write_text(report, render(context.title, outcome(context), parts, context.simulated))
     return report
+
+
+def _warn_of_shared_patients(validation: pd.DataFrame, test: pd.DataFrame) -> None:
+    """A patient of both sets would make the test easier than it is; two cohorts may number their patients alike, so it is no error."""
+    columns = ["cohort", "patient_id"]
+    shared = len(validation[columns].drop_duplicates().merge(test[columns].drop_duplicates(), on=columns))
+    if shared:
+        log.warning(
+            "%d patient_id(s) of one cohort stand in validation and in test: make sure that they are different patients", shared
+        )

@@ -132,11 +132,13 @@ def _calibration(results: Results) -> Section:
 
 
 def _subgroups(results: Results) -> Section | None:
-    baseline, split = results.context.baseline, results.last
-    if baseline is None or not characteristics(baseline):
-        return None
+    split = results.last
     judged = evaluated(results.frames[split], split)
+    given = results.context.baseline
+    baseline = given if given is not None else judged[["radiograph_id", "cohort"]]
     rows = subgroup_rows(judged, baseline, results.metrics["cutoffs"]["balanced"], results.small_subgroup)
+    if len(rows) == 1:  # all radiographs alone
+        return None
     note = "Sensitivity and specificity at the balanced cut-off. Quarters of numbers. No correction for many comparisons."
     table = tables.Table("subgroups", f"Subgroups, {split}", rows, note)
     return Section("subgroups", "Subgroups", charts=[run_figures.forest(rows, split)], tables=[table])

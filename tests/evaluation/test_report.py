@@ -195,3 +195,9 @@ def test_words() -> None:
     assert shown({"estimate": None, "low": None, "high": None}) == "–"
     assert shown(0.0001, "McNemar p") == "<0.001"
     assert with_interval({"estimate": 0.5, "low": None, "high": None}) == "0.50"
+
+
+def test_two_external_cohorts_are_compared_without_a_baseline_too(external: pd.DataFrame) -> None:
+    judged = external[external["label"].notna()].assign(cohort=["A"] * 30 + ["B"] * 50)
+    rows = subgroup_rows(judged, judged[["radiograph_id", "cohort"]], 0.5, small=20)
+    assert [(row["group"], row["n"]) for row in rows] == [("", 80), ("A", 30), ("B", 50)]
