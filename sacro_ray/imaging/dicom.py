@@ -34,7 +34,7 @@ SIMULATED = "SIMULATED"  # written by sacro_ray.simulation into ImageComments an
 ALLOWED_HEADER: dict[str, set[str]] = {
     "Modality": {"CR", "DX", "RF", "RG", "SC", "OT", "MG", "PX", "IO", "XA"},
     "PhotometricInterpretation": {"MONOCHROME1", "MONOCHROME2", *COLOURS},
-    "BodyPartExamined": {"PELVIS", "HIP", "SSPINE", "LSPINE", "SIJOINT", "SACRUM", "ABDOMEN", "CHEST", "KNEE", "EXTREMITY"},
+    "BodyPartExamined": {"PELVIS", "HIP", "SSPINE", "LSPINE", "SIJOINT", "SACRUM", "ABDOMEN", "CHEST", "EXTREMITY"},
     "ViewPosition": {"AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO"},
     "ImageLaterality": {"R", "L", "U", "B"},
 }
