@@ -121,8 +121,10 @@ def _find_poison(radiographs: Sequence[PlannedRadiograph], settings: Prepare) ->
 
 @ray.remote(num_cpus=1, max_retries=0)  # type: ignore[untyped-decorator]
 def _shard_task(shard: PlannedShard, folder: str, settings: Prepare, poison: Sequence[str]) -> str:
-    part = finished_part(shard, Path(folder)) or write_shard(shard, Path(folder), settings, poison, _watch)
-    _watch(0)
+    try:
+        part = finished_part(shard, Path(folder)) or write_shard(shard, Path(folder), settings, poison, _watch)
+    finally:
+        _watch(0)
     return part.model_dump_json()
 
 
@@ -131,7 +133,7 @@ def _probe_task(radiograph: PlannedRadiograph, settings: Prepare) -> None:
     _watch()
     try:
         read_radiograph(Path(radiograph.path).read_bytes(), settings, radiograph.box)
-    except ExcludedRadiograph:
+    except (ExcludedRadiograph, OSError):
         pass
     finally:
         _watch(0)

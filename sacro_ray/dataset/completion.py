@@ -6,6 +6,7 @@ import io
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def unchanged(plan: CohortPlan, folder: Path) -> bool:
     if changed:
         given = ", ".join(f"{name} = {plan.settings.get(name)!r}, then {manifest.settings.get(name)!r}" for name in changed)
         problem = f"with other settings ({given})"
-    elif manifest.inputs != _inputs(plan, [sources_digest(shard) for shard in plan.shards]):
+    elif manifest.inputs != _inputs(plan, _sources(plan)):
         problem = "from other tables or image files"
     else:
         end_folder(folder)
@@ -139,6 +140,12 @@ def _handle_duplicates(
         without(part, folder, shard, dropped) if dropped & {entry.radiograph_id for entry in part.written} else part
         for shard, part in zip(plan.shards, parts, strict=True)
     ]
+
+
+def _sources(plan: CohortPlan) -> list[str]:
+    """Digests of the image files of each shard; in threads, for reading and hashing both let the others run."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(sources_digest, plan.shards))
 
 
 def _inputs(plan: CohortPlan, sources: list[str]) -> dict[str, str]:

@@ -75,9 +75,11 @@ def write_shard(
     with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
         for radiograph in shard.radiographs:
             before_each()
-            data = Path(radiograph.path).read_bytes()
+            data = _read(radiograph.path)
             _add_source(sources, radiograph.radiograph_id, data)
             try:
+                if data is None:
+                    raise ExcludedRadiograph("unreadable_file")
                 if radiograph.radiograph_id in poison:
                     raise ExcludedRadiograph("decoder_crashed")
                 image = read_radiograph(data, settings, radiograph.box)
@@ -124,7 +126,7 @@ def sources_digest(shard: PlannedShard) -> str:
     """One SHA-256 over the ids and contents of a shard's image files."""
     digest = hashlib.sha256()
     for radiograph in shard.radiographs:
-        _add_source(digest, radiograph.radiograph_id, Path(radiograph.path).read_bytes())
+        _add_source(digest, radiograph.radiograph_id, _read(radiograph.path))
     return digest.hexdigest()
 
 
@@ -211,5 +213,12 @@ def _note_path(folder: Path, shard: PlannedShard) -> Path:
     return folder / WORKING / f"{shard.split}-{shard.number:06d}.json"
 
 
-def _add_source(digest: "hashlib._Hash", radiograph_id: str, data: bytes) -> None:
-    digest.update(json.dumps([radiograph_id, hashlib.sha256(data).hexdigest()]).encode() + b"\n")
+def _read(path: str) -> bytes | None:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return None
+
+
+def _add_source(digest: "hashlib._Hash", radiograph_id: str, data: bytes | None) -> None:
+    digest.update(json.dumps([radiograph_id, hashlib.sha256(data).hexdigest() if data is not None else None]).encode() + b"\n")

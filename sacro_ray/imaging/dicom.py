@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pydicom
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi, apply_windowing
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
 from sacro_ray.imaging.exclusion import ExcludedRadiograph
@@ -159,6 +159,8 @@ def stored_values(dataset: pydicom.Dataset) -> Values:
         values = _by_imagecodecs(dataset)
     if values.shape[:2] != (dataset.Rows, dataset.Columns):
         raise ExcludedRadiograph("undecodable", "the compressed picture has another size than the header says")
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        values = apply_color_lut(values, dataset)
     return one_channel(values)
 
 

@@ -2,6 +2,7 @@
 
 REASONS = {
     # the file
+    "unreadable_file": "the file cannot be opened, or is there no longer",
     "empty_file": "the file has no bytes",
     "not_an_image": "neither DICOM nor TIFF, PNG or JPEG, or damaged beyond reading",
     "damaged_header": "a DICOM header whose needed values cannot be read",

@@ -74,6 +74,23 @@ def test_manifest(experiment):
         read_manifest(experiment.prepare.shards, "nowhere")
 
 
+def test_a_file_that_went_away_is_excluded(experiment, tmp_path):
+    from dataclasses import replace
+
+    from sacro_ray.dataset.parts import finished_part, write_shard
+    from sacro_ray.dataset.plan import plan_cohort
+
+    shard = plan_cohort("ours", experiment).shards[0]
+    gone = replace(shard.radiographs[0], path=str(tmp_path / "gone.png"))
+    shard = replace(shard, radiographs=(gone, *shard.radiographs[1:]))
+    part = write_shard(shard, tmp_path, experiment.prepare)
+    assert part.excluded == {gone.radiograph_id: "unreadable_file"}
+    assert len(part.written) == len(shard.radiographs) - 1
+    assert finished_part(shard, tmp_path) == part
+    (tmp_path / part.file).write_bytes(b"half a shard")
+    assert finished_part(shard, tmp_path) is None
+
+
 def test_verify_finds_every_change(experiment, tmp_path):
     import shutil
     from pathlib import Path

@@ -227,6 +227,16 @@ def test_equal_colour_channels_become_grey(make_dicom):
     assert found.greyscale == "stored"
 
 
+def test_a_grey_palette_becomes_grey(make_dicom):
+    """Palette entries by index, three times the same curve (C.7.6.3.1.5); stretched, as 16-bit values without a window are."""
+    index = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    curve = (np.arange(256, dtype=np.uint16) * 257).astype("<u2").tobytes()
+    tags = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour in ("Red", "Green", "Blue"):
+        tags |= {f"{colour}PaletteColorLookupTableDescriptor": [256, 0, 16], f"{colour}PaletteColorLookupTableData": curve}
+    np.testing.assert_array_equal(read_radiograph(make_dicom(index, **tags), ANY).pixels, index * 17)
+
+
 def test_spacing_follows_the_size(make_dicom):
     film = np.random.default_rng(0).integers(0, 4000, (200, 100)).astype(np.uint16)
     found = read_radiograph(make_dicom(film, PixelSpacing=[0.2, 0.1]), Prepare(store_size=50))
