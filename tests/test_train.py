@@ -1,0 +1,142 @@
+"""`train` through Ray Train: the run folder, worker counts, kills, the user's mistakes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from sacro_ray import train as command
+from sacro_ray.cluster.training import train
+from sacro_ray.config import build_experiment
+from sacro_ray.errors import UserError
+from sacro_ray.learning.run_folder import RunFolder
+
+pytestmark = pytest.mark.ray
+SHORT = "training.stages=[{size_px=32, batch_size=8, frozen_epochs=1, unfrozen_epochs=2}]"
+
+
+def cut(experiment, *overrides):
+    return build_experiment(experiment.as_dict(), [SHORT, *overrides])
+
+
+def test_run_folder_holds_what_is_promised_and_a_second_start_leaves_it_alone(experiment, tmp_path):
+    path = train(cut(experiment), tmp_path)
+    assert path == tmp_path / "small"
+    names = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()}
+    promised = {
+        "config.toml",
+        "history.csv",
+        "curves.png",
+        "checkpoints/best.pt",
+        "checkpoints/best.json",
+        "predictions/validation.csv",
+    }
+    assert promised <= names
+    weights = torch.load(path / "checkpoints" / "best.pt", weights_only=True)
+    assert all(isinstance(value, torch.Tensor) for value in weights.values())
+    predictions = pd.read_csv(path / "predictions" / "validation.csv")
+    assert {"radiograph_id", "patient_id", "cohort", "split", "subset", "probability", "label", "reader:local"} <= set(
+        predictions
+    )
+    assert predictions["probability"].between(0, 1).all()
+    assert predictions["radiograph_id"].is_unique
+    before = {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.is_file()}
+    assert train(cut(experiment), tmp_path) == path
+    assert {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.is_file()} == before
+
+
+def test_another_configuration_under_the_same_name_is_refused(experiment, tmp_path):
+    RunFolder(tmp_path / "small").claim(cut(experiment))
+    with pytest.raises(UserError, match=r"holds another run; it differs in training.lr \(0.001 there, 0.002 now\)"):
+        train(cut(experiment, "training.lr=0.002"), tmp_path)
+
+
+def test_two_workers_see_the_same_validation_set(experiment, tmp_path):
+    one = train(cut(experiment, "name=one", "training.workers=1"), tmp_path)
+    two = train(cut(experiment, "name=two", "training.workers=2"), tmp_path)
+    ids = [sorted(pd.read_csv(path / "predictions" / "validation.csv")["radiograph_id"]) for path in (one, two)]
+    assert ids[0] == ids[1]
+    _, description = RunFolder(two).load_best()
+    history = pd.read_csv(two / "history.csv")
+    assert len(history) == 3
+    assert description["auc"] == history["val_auc"].max()
+
+
+def test_more_workers_than_the_machine_has_is_the_users_error(experiment, tmp_path):
+    with pytest.raises(UserError, match=r"training.workers = 999, but this Ray has 0 GPUs and \d+ CPUs"):
+        train(cut(experiment, "training.workers=999"), tmp_path)
+
+
+def test_weights_that_are_not_there_are_the_users_error_before_a_worker_starts(experiment, tmp_path):
+    with pytest.raises(UserError, match="neither a file nor one of"):
+        train(cut(experiment, "model.weights=nowhere.pth"), tmp_path)
+
+
+def test_a_cohort_that_is_not_prepared_is_the_users_error(experiment, tmp_path):
+    with pytest.raises(UserError, match="run prepare"):
+        train(cut(experiment, f"prepare.shards={tmp_path}/none"), tmp_path)
+
+
+@pytest.mark.slow
+def test_killed_with_sigkill_and_started_again_ends_as_if_undisturbed(experiment, tmp_path):
+    """The whole process group dies in the middle of an epoch, Ray and workers included."""
+    long = build_experiment(
+        experiment.as_dict(),
+        ["training.stages=[{size_px=64, batch_size=8, frozen_epochs=1, unfrozen_epochs=6}]", "training.workers=1"],
+    )
+    undisturbed = train(long, tmp_path / "undisturbed")
+    config = tmp_path / "long.toml"
+    config.write_text(long.as_toml())
+    arguments = [sys.executable, "-m", "sacro_ray.train", str(config), "--runs", str(tmp_path / "killed")]
+    history = tmp_path / "killed" / "small" / "history.csv"
+    process = subprocess.Popen(
+        arguments, start_new_session=True, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (history.exists() and len(history.read_text().splitlines()) >= 3):
+        assert process.poll() is None
+        assert time.monotonic() < deadline, "no epoch was finished"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = len(history.read_text().splitlines()) - 1
+    assert 0 < done < 7
+    subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True)
+    measured = ["images_per_s", "seconds"]
+    tables = [
+        pd.read_csv(Path(run) / "history.csv").drop(columns=measured) for run in (undisturbed, tmp_path / "killed" / "small")
+    ]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_dry_run_prints_configuration_and_plan(capsys):
+    paper = Path(__file__).parents[1] / "experiments" / "paper.toml"
+    answer = command.main([str(paper), "--dry-run"])
+    assert "epochs 501-600: 768 px, batch 84, all layers, learning rate auto" in answer
+    assert build_experiment(__import__("tomllib").loads(capsys.readouterr().out)).name == "paper"
+
+
+def run_command(name, *arguments):
+    return subprocess.run([sys.executable, "-m", f"sacro_ray.{name}", *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("train", ["nowhere.toml"], "no experiment file at nowhere.toml"),
+        ("tune", ["nowhere.toml"], "no experiment file at nowhere.toml"),
+        ("train", [], "the following arguments are required: experiment"),
+    ],
+)
+def test_the_users_mistakes_end_with_status_2_and_no_traceback(name, arguments, says):
+    result = run_command(name, *arguments)
+    assert result.returncode == 2
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
