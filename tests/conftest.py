@@ -147,3 +147,12 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Experiment]
         del os.environ["SACRO_RAY_CACHE"]
     else:
         os.environ["SACRO_RAY_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def local_ray(experiment: Experiment) -> Iterator[None]:
+    """One Ray of our own for all tests that ask for it; after `experiment`, whose cache its workers use."""
+    from sacro_ray.cluster.runtime import ray_session
+
+    with ray_session("local"):
+        yield

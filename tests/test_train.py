@@ -17,7 +17,8 @@ from sacro_ray.config import build_experiment
 from sacro_ray.errors import UserError
 from sacro_ray.learning.run_folder import RunFolder
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+
 SHORT = "training.stages=[{size_px=32, batch_size=8, frozen_epochs=1, unfrozen_epochs=2}]"
 
 
@@ -41,9 +42,7 @@ def test_run_folder_holds_what_is_promised_and_a_second_start_leaves_it_alone(ex
     weights = torch.load(path / "checkpoints" / "best.pt", weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
     predictions = pd.read_csv(path / "predictions" / "validation.csv")
-    assert {"radiograph_id", "patient_id", "cohort", "split", "subset", "probability", "label", "reader:local"} <= set(
-        predictions
-    )
+    assert {"radiograph_id", "patient_id", "cohort", "split", "subset", "probability", "label", "reader:a"} <= set(predictions)
     assert predictions["probability"].between(0, 1).all()
     assert predictions["radiograph_id"].is_unique
     before = {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.is_file()}

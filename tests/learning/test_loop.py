@@ -13,7 +13,6 @@ from sacro_ray.learning.loop import DivergedError, TrainingRun
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import HISTORY_COLUMNS, RunFolder
 
-pytestmark = pytest.mark.ray
 HERE = Place(torch.device("cpu"))
 MEASURED = ["images_per_s", "seconds"]
 
@@ -115,6 +114,6 @@ def test_best_json_says_how_the_weights_came_about(experiment, tmp_path):
     description = json.loads((tmp_path / "run" / "checkpoints" / "best.json").read_text())
     assert build_experiment(description["config"]) == cut
     assert {"torch", "ray", "sacro_ray"} <= description["versions"].keys()
-    assert len(description["data"]["proof"]) == 64
+    assert len(description["data"]["ours"]) == 64
     assert description["size_px"] == 32
     assert np.isfinite(description["auc"])
