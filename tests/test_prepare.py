@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tomli_w
-from conftest import cohort_settings, dicom_bytes, write_cohort
+from cohorts import cohort_settings, dicom_bytes, write_cohort
 
 from sacro_ray import prepare
 from sacro_ray.command import run
@@ -137,7 +137,7 @@ def test_other_settings_or_inputs_are_refused(prepared, cohorts, capsys):
 
 def test_rows_in_any_order_and_any_number_of_processes_give_the_same_bytes(prepared, cohorts, tmp_path):
     """One process without Ray against two Ray workers; rows of both tables backwards."""
-    from conftest import prepare_here
+    from cohorts import prepare_here
 
     for name in ("ours", "theirs"):
         folder = tmp_path / "backwards" / name

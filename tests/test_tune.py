@@ -80,7 +80,7 @@ def test_wrong_spaces_and_resources(experiment, tmp_path, override, says):
         search(cut(experiment, override), tmp_path, resume=False)
 
 
-def test_the_space_holds_integers_and_choices_and_the_experiments_own_values(searched):
+def test_the_space_holds_integers_and_choices_and_the_experiments_own_values(experiment):
     overrides = [
         "search.space.training.stages.0.batch_size={low=4, high=16, integer=true}",
         'search.space.model.architecture={choices=["resnet18", "resnet34"]}',

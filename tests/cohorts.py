@@ -1,0 +1,98 @@
+"""Small cohorts and DICOM files made to measure, for tests of several packages."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from sacro_ray.config import Experiment
+from sacro_ray.dataset.completion import complete_cohort
+from sacro_ray.dataset.parts import start_folder, write_shard
+from sacro_ray.dataset.plan import plan_cohort
+
+
+def dicom_bytes(pixels: np.ndarray, syntax: str = ExplicitVRLittleEndian, bits_stored: int = 12, **tags: object) -> bytes:
+    """A digital radiograph of these stored values, shape (rows, columns) or (rows, columns, 3), 8 or 16 bits allocated.
+
+    Further header values by keyword; None leaves one out.
+    """
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    meta.MediaStorageSOPInstanceUID = "1.2.826.0.1.3680043.8.498.1"
+    native = syntax in (ExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian)
+    meta.TransferSyntaxUID = syntax if native else ExplicitVRLittleEndian
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    dataset.Modality = "DX"
+    dataset.Rows, dataset.Columns = pixels.shape[:2]
+    dataset.SamplesPerPixel = 1 if pixels.ndim == 2 else pixels.shape[2]
+    dataset.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else "RGB"
+    if pixels.ndim == 3:
+        dataset.PlanarConfiguration = 0
+    dataset.BitsAllocated = pixels.dtype.itemsize * 8
+    dataset.BitsStored = min(bits_stored, dataset.BitsAllocated)
+    dataset.HighBit = dataset.BitsStored - 1
+    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    dataset.add_new("PixelData", "OW" if dataset.BitsAllocated == 16 else "OB", data + b"\0" * (len(data) % 2))
+    for name, value in tags.items():
+        if value is None:
+            del dataset[name]
+        else:
+            setattr(dataset, name, value)
+    if not native:
+        dataset.compress(syntax)
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def write_cohort(folder: Path, count: int, seed: int, readers: list[str], splits: bool = False) -> Path:
+    """A cohort of small PNG pictures, two a patient: noise, and a bright bar across the positive ones."""
+    rng = np.random.default_rng(seed)
+    (folder / "images").mkdir(parents=True)
+    rows, readings = ["radiograph_id,patient_id,path,age_years,sex" + ",split" * splits], ["radiograph_id,reader,grade"]
+    for i in range(count):
+        grade = (0, 3, 1, 2)[i // 2 % 4]
+        pixels = rng.integers(20, 120, (40 + i % 3, 48)).astype(np.uint8)
+        if grade >= 2:
+            pixels[12:24] += 100
+        Image.fromarray(pixels).save(folder / "images" / f"r{seed}{i:03d}.png")
+        split = ("train", "train", "validation")[i // 2 % 12 % 3] if splits else ""
+        rows.append(
+            f"r{seed}{i:03d},p{seed}{i // 2:03d},images/r{seed}{i:03d}.png,{30 + i % 9},{'FM'[i % 2]}" + f",{split}" * splits
+        )
+        readings += [f"r{seed}{i:03d},{reader},{grade}" for reader in readers]
+    (folder / "cohort.csv").write_text("\n".join(rows) + "\n")
+    (folder / "readings.csv").write_text("\n".join(readings) + "\n")
+    return folder
+
+
+def cohort_settings(folder: Path, role: str, readers: list[str]) -> dict[str, Any]:
+    """The experiment file's table for a cohort of `write_cohort`."""
+    return {
+        "table": str(folder / "cohort.csv"),
+        "readings": str(folder / "readings.csv"),
+        "role": role,
+        "rule": "grade_at_least:2",
+        "consensus": "agreement",
+        "readers": readers,
+    }
+
+
+def prepare_here(experiment: Experiment) -> Path:
+    """`prepare` without Ray: the same plan, shards and manifest, in this process."""
+    root = Path(experiment.prepare.shards)
+    for name in experiment.cohorts:
+        plan = plan_cohort(name, experiment)
+        start_folder(root / name, plan.settings, plan.digest)
+        complete_cohort(
+            plan, root / name, [write_shard(s, root / name, experiment.prepare) for s in plan.shards], experiment.prepare
+        )
+    return root
