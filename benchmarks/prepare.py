@@ -133,7 +133,7 @@ def memory_case(folder: Path, shards: Path, count: int) -> None:
                     name = path.read_bytes()
                 except OSError:
                     continue
-                if name.startswith(b"ray::_shard_task"):
+                if name.startswith(b"ray::") and b"_shard_task" in name:
                     peaks["worker"] = max(peaks["worker"], resident_mib(path.parent.name))
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -147,7 +147,7 @@ def memory_case(folder: Path, shards: Path, count: int) -> None:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--films", type=int, default=96, help="films of the timed part")
+    arguments.add_argument("--films", type=int, default=240, help="films of the timed part")
     arguments.add_argument("--memory", nargs=3, metavar=("FOLDER", "SHARDS", "COUNT"), help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.memory:

@@ -140,8 +140,10 @@ def _probe_task(radiograph: PlannedRadiograph, settings: Prepare) -> None:
 
 
 @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
-def _contact_sheet_task(title: str, radiographs: Sequence[PlannedRadiograph], settings: Prepare) -> bytes:
-    return contact_sheet(title, radiographs, settings)
+def _contact_sheet_task(
+    title: str, radiographs: Sequence[PlannedRadiograph], shards: Sequence[Path], settings: Prepare
+) -> bytes:
+    return contact_sheet(title, radiographs, shards, settings)
 
 
 def _watch(seconds: int = SECONDS_A_RADIOGRAPH) -> None:
@@ -151,11 +153,15 @@ def _watch(seconds: int = SECONDS_A_RADIOGRAPH) -> None:
 
 
 def _draw_contact_sheets(plan: CohortPlan, parts: list[Part], folder: Path, settings: Prepare) -> None:
-    written = {entry.radiograph_id: entry.split for part in parts for entry in part.written}
+    planned = {radiograph.radiograph_id: radiograph for radiograph in plan.radiographs}
+    tasks = {}
     for split in SPLITS[plan.role]:
-        first = [radiograph for radiograph in plan.radiographs if written.get(radiograph.radiograph_id) == split][:RADIOGRAPHS]
+        first = [(entry, part.file) for part in parts for entry in part.written if entry.split == split][:RADIOGRAPHS]
+        shards = [folder.resolve() / file for file in sorted({file for _, file in first})]
         title = f"{plan.cohort}, {split}: left the file's full range of grey values, right as stored ({settings.greyscale})"
-        write_atomically(folder / f"contact_{split}.png", ray.get(_contact_sheet_task.remote(title, first, settings)))
+        tasks[split] = _contact_sheet_task.remote(title, [planned[e.radiograph_id] for e, _ in first], shards, settings)
+    for split, task in tasks.items():
+        write_atomically(folder / f"contact_{split}.png", ray.get(task))
 
 
 def _refuse_too_many(plan: CohortPlan, excluded: dict[str, str], settings: Prepare) -> None:

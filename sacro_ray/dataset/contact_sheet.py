@@ -1,36 +1,38 @@
 """A contact sheet: radiographs of a split to look at, each before and after its grey levels were adjusted."""
 
 import io
-from collections.abc import Sequence
+import json
+import tarfile
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from sacro_ray.config import Prepare
 from sacro_ray.dataset.plan import PlannedRadiograph
 from sacro_ray.imaging.decode import read_radiograph
-from sacro_ray.imaging.exclusion import ExcludedRadiograph
 
 RADIOGRAPHS = 24
 COLUMNS, CELL_PX, CAPTION_PX, GAP_PX = 4, 190, 34, 8
 PAPER, INK = 245, 30
 
 
-def contact_sheet(title: str, radiographs: Sequence[PlannedRadiograph], settings: Prepare) -> bytes:
+def contact_sheet(title: str, radiographs: Sequence[PlannedRadiograph], shards: Sequence[Path], settings: Prepare) -> bytes:
     """Draw radiographs in pairs: left the file's full range of grey values, right as stored in the shard.
 
     Args:
         title: The heading.
-        radiographs: At most `RADIOGRAPHS` of these are drawn; one that cannot be read is left out.
+        radiographs: At most `RADIOGRAPHS` of these are drawn.
+        shards: The tar files that hold them.
         settings: The preparation's.
 
     Returns:
         A grey PNG.
     """
-    small = settings.model_copy(update={"store_size": max(32, CELL_PX)})
-    cells = [cell for r in radiographs[:RADIOGRAPHS] if (cell := _cell(r, small)) is not None]
+    small = settings.model_copy(update={"store_size": CELL_PX})
+    wanted = {radiograph.key: radiograph for radiograph in radiographs[:RADIOGRAPHS]}
+    cells = [_cell(wanted[key], pixels, record, small) for key, pixels, record in _stored(shards, wanted)]
     rows = max(1, -(-len(cells) // COLUMNS))
     width, height = 2 * CELL_PX + GAP_PX, CELL_PX + CAPTION_PX
     sheet = Image.new("L", (COLUMNS * (width + 2 * GAP_PX) + GAP_PX, rows * (height + GAP_PX) + 2 * CAPTION_PX), PAPER)
@@ -44,26 +46,39 @@ def contact_sheet(title: str, radiographs: Sequence[PlannedRadiograph], settings
     return buffer.getvalue()
 
 
-def _cell(radiograph: PlannedRadiograph, settings: Prepare) -> Image.Image | None:
-    data = Path(radiograph.path).read_bytes()
-    try:
-        before = read_radiograph(data, settings, radiograph.box, plain=True)
-        after = read_radiograph(data, settings, radiograph.box)
-    except ExcludedRadiograph:
-        return None
+def _stored(shards: Sequence[Path], wanted: Collection[str]) -> Iterator[tuple[str, Image.Image, dict[str, Any]]]:
+    """Key, picture and record of the wanted samples, in shard order."""
+    for path in shards:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                key, _, ending = member.name.partition(".")
+                if key in wanted and ending == "png":
+                    picture = Image.open(io.BytesIO(_member(tar, member)))
+                    yield key, picture, json.loads(_member(tar, tar.getmember(f"{key}.json")))
+
+
+def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    assert file is not None
+    return file.read()
+
+
+def _cell(radiograph: PlannedRadiograph, stored: Image.Image, record: dict[str, Any], settings: Prepare) -> Image.Image:
     cell = Image.new("L", (2 * CELL_PX + GAP_PX, CELL_PX + CAPTION_PX), PAPER)
-    for left, pixels in ((0, before.pixels), (CELL_PX + GAP_PX, after.pixels)):
-        cell.paste(_centred(pixels), (left, 0))
+    before = read_radiograph(Path(radiograph.path).read_bytes(), settings, radiograph.box, plain=True)
+    for left, picture in ((0, Image.fromarray(before.pixels)), (CELL_PX + GAP_PX, stored)):
+        cell.paste(_centred(picture), (left, 0))
     label = {0: "negative", 1: "positive", None: "discordant"}[radiograph.label]
     name = radiograph.radiograph_id if len(radiograph.radiograph_id) <= 28 else f"{radiograph.radiograph_id[:27]}…"
     draw, font = ImageDraw.Draw(cell), ImageFont.load_default(13)
     draw.text((0, CELL_PX + 1), f"{name}  {label}", fill=INK, font=font)
-    height, width = after.source_size
-    draw.text((0, CELL_PX + 16), f"{after.greyscale}  {' '.join(after.notes)}  {width} x {height}", fill=INK, font=font)
+    words = (record["greyscale"], *record["notes"], f"{record['source_width']} x {record['source_height']}")
+    draw.text((0, CELL_PX + 16), "  ".join(words), fill=INK, font=font)
     return cell
 
 
-def _centred(pixels: npt.NDArray[np.uint8]) -> Image.Image:
-    picture, square = Image.fromarray(pixels), Image.new("L", (CELL_PX, CELL_PX), 0)
+def _centred(picture: Image.Image) -> Image.Image:
+    square = Image.new("L", (CELL_PX, CELL_PX), 0)
+    picture.thumbnail((CELL_PX, CELL_PX), Image.Resampling.BICUBIC)
     square.paste(picture, ((CELL_PX - picture.width) // 2, (CELL_PX - picture.height) // 2))
     return square
