@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 
-from sacro_ray.cluster.runtime import ray_session
+from sacro_ray.cluster.runtime import answer, ray_session
 from sacro_ray.cluster.scoring_inputs import Item, list_items
 from sacro_ray.cluster.scoring_overlays import write_contact_sheet
 from sacro_ray.cluster.scoring_results import ScoresFolder, counts_of, input_digest
@@ -20,6 +21,8 @@ from sacro_ray.dataset.progress import Progress
 from sacro_ray.errors import UserError
 from sacro_ray.evaluation.metrics import all_cutoffs
 from sacro_ray.evaluation.predictions import read_predictions
+from sacro_ray.learning.familiarity import load_familiarity, write_familiarity
+from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import RunFolder
 
 log = logging.getLogger("sacro_ray")
@@ -54,6 +57,7 @@ def score_input(
         if missing:
             quiet_ray()
             with ray_session(address):
+                _ensure_familiarity(folder)
                 _score_parts(folder, experiment, int(description["size_px"]), explain, items, results, missing)
         counts = results.finish(len(items), cutoffs, explain)
     if explain:
@@ -62,6 +66,26 @@ def score_input(
         log.info("overlays sorted by probability: %s", sheet)
     _report(counts, cutoffs, len(items))
     return results.scores
+
+
+def _ensure_familiarity(folder: RunFolder) -> None:
+    """See that the statistic of training features is there; without the prepared training cohorts scoring goes on without it."""
+    if load_familiarity(folder) is not None:
+        return
+    log.info("looking at training and validation radiographs once, to know what is familiar")
+    gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
+    task = ray.remote(num_cpus=1, num_gpus=gpus)(_write_familiarity)
+    try:
+        answer(task.remote(folder))
+    except UserError as error:
+        log.warning("no familiarity in these scores: %s", error)
+
+
+def _write_familiarity(folder: RunFolder) -> None:
+    device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(int(ray.cluster_resources().get("CPU", 1)))
+    write_familiarity(folder, Place(device))
 
 
 def part_size(radiographs: int, batch_size: int) -> int:

@@ -27,6 +27,7 @@ PART = pa.schema(
         ("error", pa.string()),
         ("probability", pa.float64()),
         ("quality", pa.string()),
+        ("familiarity", pa.float64()),
         ("overlay", pa.binary()),
     ]
 )
@@ -117,6 +118,7 @@ class ScoresFolder:
                 *(PART.field(name) for name in ("input", "status", "error", "probability")),
                 *calls,
                 PART.field("quality"),
+                PART.field("familiarity"),
                 *overlay,
             ]
         )
@@ -134,7 +136,7 @@ class ScoresFolder:
                 writer = csv.DictWriter(file, schema.names, lineterminator="\n", extrasaction="ignore")
                 writer.writeheader()
                 for rows in self._rows(numbers, cutoffs):
-                    writer.writerows({**row, "probability": _eight_decimals(row["probability"])} for row in rows)
+                    writer.writerows(_as_text(row) for row in rows)
 
         write_whole(self.path / "scores.parquet", as_parquet)
         write_whole(self.scores, as_csv)
@@ -180,5 +182,7 @@ def _counted(rows: Iterable[Mapping[str, Any]], cutoffs: Iterable[str]) -> Itera
             yield from (f"definite_{name}" for name in cutoffs if int(row[f"definite_{name}"]))
 
 
-def _eight_decimals(probability: float | None) -> str:
-    return "" if probability is None else f"{probability:.8f}"
+def _as_text(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with its numbers as they are written: blank where there is none."""
+    formats = {"probability": "{:.8f}", "familiarity": "{:.1f}"}
+    return {**row, **{name: "" if row[name] is None else form.format(row[name]) for name, form in formats.items()}}

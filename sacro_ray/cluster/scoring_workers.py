@@ -15,6 +15,7 @@ from sacro_ray.cluster.scoring_reading import Prepared, prepare_apart, prepare_h
 from sacro_ray.cluster.scoring_results import PART
 from sacro_ray.config import Experiment
 from sacro_ray.learning.explanation import grad_cam
+from sacro_ray.learning.familiarity import Tap, load_familiarity, tapped
 from sacro_ray.learning.inference import probability, score_batch
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.predictions import load_best_network
@@ -22,6 +23,8 @@ from sacro_ray.learning.run_folder import RunFolder
 
 LAST_ATTEMPT = 5
 """Deaths of its worker after which a part is given up: its radiographs become errors."""
+UNFAMILIAR_DISTANCE = 1.5
+"""Of the distance that 99 % of the validation radiographs keep; farther is marked as `unfamiliar`. docs/scoring.md has what that marks."""
 
 
 class Attempts:
@@ -80,17 +83,24 @@ class Scorer:
             torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
         self.experiment, self.explain = experiment, explain
         self.network, _, self.size_px = load_best_network(RunFolder(run), self.place)
+        self.familiarity = load_familiarity(RunFolder(run))
 
     def __call__(self, read: pa.Table) -> pa.Table:
         """What `Reader` answers -> the columns of `PART`, and `part`."""
         squares = read["square"].to_pylist()
         readable = [row for row, square in enumerate(squares) if square is not None]
         scores: list[float | None] = [None] * len(read)
+        familiar: list[float | None] = [None] * len(read)
+        flags = read["quality"].to_pylist()
         overlays: list[bytes | None] = [None] * len(read)
         if readable:
             images = np.stack([self._image(squares[row]) for row in readable])
-            for row, score in zip(readable, self._score(images), strict=True):
-                scores[row] = float(score)
+            with tapped(self.network) as tap:
+                found = self._score(images)
+            percentages, strange = self._familiar(tap)
+            for row, score, percentage, flagged in zip(readable, found, percentages, strange, strict=True):
+                scores[row], familiar[row] = float(score), percentage
+                flags[row] = f"{flags[row]} unfamiliar".strip() if flagged else flags[row]
             if self.explain:
                 for row, image, heat in zip(readable, images, grad_cam(self.network, images, self.place), strict=True):
                     overlays[row] = overlay_png(image, heat)
@@ -100,13 +110,22 @@ class Scorer:
             "status": pa.array(["error" if score is None else "ok" for score in scores], pa.string()),
             "error": read["error"],
             "probability": pa.array(scores, pa.float64()),
-            "quality": read["quality"],
+            "quality": pa.array(flags, pa.string()),
+            "familiarity": pa.array(familiar, pa.float64()),
             "overlay": pa.array(overlays, pa.binary()),
         }
         return pa.table(columns, schema=PART).append_column("part", read["part"])
 
     def _image(self, square: bytes) -> NDArray[np.uint8]:
         return np.frombuffer(square, dtype=np.uint8).reshape(self.size_px, self.size_px)
+
+    def _familiar(self, tap: Tap) -> tuple[list[float | None], list[bool]]:
+        """The column `familiarity`, and which radiographs are to be marked."""
+        features = tap.features()
+        if self.familiarity is None:
+            return [None] * len(features), [False] * len(features)
+        far = self.familiarity.relative_distances(features) > UNFAMILIAR_DISTANCE
+        return self.familiarity.percentages(features).round(1).tolist(), far.tolist()
 
     def _score(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         training = self.experiment.training

@@ -22,6 +22,7 @@ def part(first: int, probabilities: list[float | None]) -> pa.Table:
             "error": "truncated: half" if value is None else "",
             "probability": value,
             "quality": "small" if i else "",
+            "familiarity": None if value is None else 50.0,
             "overlay": None,
         }
         for i, value in enumerate(probabilities)

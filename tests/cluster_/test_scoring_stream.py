@@ -15,7 +15,7 @@ from sacro_ray.cluster.scoring_results import PARTS
 from sacro_ray.cluster.scoring_stream import Pool, pool_for, stream_parts
 from sacro_ray.errors import UserError
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 # Issue: a validation radiograph scored from its file and from its shard agree to this, at the same precision.
 PARITY = 1e-4
@@ -146,3 +146,16 @@ def test_a_pool_fits_the_cluster_and_the_wish(experiment):
     assert pool_for(experiment, {"CPU": 8, "GPU": 2}, 100) == Pool(2, 1, True)
     assert pool_for(experiment.model_copy(update={"scoring": shared}), {"CPU": 8, "GPU": 2}, 100) == Pool(8, 0.25, True)
     assert pool_for(experiment.model_copy(update={"scoring": fixed}), {"CPU": 8}, 100) == Pool(3, 0, False)
+
+
+def test_familiarity_is_high_for_validation_and_zero_for_strangers(local_ray, experiment, random_run, whole, tmp_path):
+    folder = tmp_path / "strangers"
+    folder.mkdir()
+    checks = (np.indices((48, 48)).sum(axis=0) // 6 % 2 * 255).astype(np.uint8)
+    Image.fromarray(checks).save(folder / "checks.png")
+    (row,) = rows_of(scoring.score_input(random_run.path, folder, tmp_path / "out", overrides=ONE_WORKER))
+    assert (row["familiarity"], "unfamiliar" in row["quality"]) == ("0.0", True)
+    validation = probabilities(random_run.validation_predictions, "radiograph_id").keys()
+    known = [float(row["familiarity"]) for row in rows_of(whole) if row["input"] in validation]
+    assert 40 < np.mean(known) < 65
+    assert not any("unfamiliar" in row["quality"] for row in rows_of(whole))
