@@ -59,16 +59,7 @@ def files_of(folder):
 
 
 @pytest.fixture(scope="module")
-def two_workers():
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def prepared(cohorts, two_workers, tmp_path_factory):
+def prepared(cohorts, local_ray, tmp_path_factory):
     shards = tmp_path_factory.mktemp("out") / "shards"
     assert prepare.main([str(experiment_file(cohorts, shards))]) == shards
     return shards
@@ -152,7 +143,7 @@ def test_rows_in_any_order_and_any_number_of_processes_give_the_same_bytes(prepa
     assert files_of(root) == expected
 
 
-def test_one_bad_file_does_not_stop_the_rest(cohorts, two_workers, tmp_path, capsys):
+def test_one_bad_file_does_not_stop_the_rest(cohorts, local_ray, tmp_path, capsys):
     base = tmp_path / "cohorts"
     for name in ("ours", "theirs"):
         folder = base / name
@@ -172,7 +163,7 @@ def test_one_bad_file_does_not_stop_the_rest(cohorts, two_workers, tmp_path, cap
     assert "max_excluded_fraction" in capsys.readouterr().err
 
 
-def test_the_same_picture_in_development_and_test_is_refused(cohorts, two_workers, tmp_path, capsys):
+def test_the_same_picture_in_development_and_test_is_refused(cohorts, local_ray, tmp_path, capsys):
     base = tmp_path / "cohorts"
     for name in ("ours", "theirs"):
         folder = base / name
@@ -192,7 +183,7 @@ def test_the_same_picture_in_development_and_test_is_refused(cohorts, two_worker
 
 
 @pytest.mark.parametrize("fate", ["warn", "drop"])
-def test_duplicates_within_a_split(cohorts, two_workers, tmp_path, fate, caplog):
+def test_duplicates_within_a_split(cohorts, local_ray, tmp_path, fate, caplog):
     base = tmp_path / "cohorts"
     folder = base / "theirs"
     (folder / "images").mkdir(parents=True)
@@ -209,7 +200,7 @@ def test_duplicates_within_a_split(cohorts, two_workers, tmp_path, fate, caplog)
     assert [(e.radiograph_id, e.reason) for e in manifest.excluded] == ([] if fate == "warn" else [("r2009", "duplicate")])
 
 
-def test_pseudonyms(cohorts, two_workers, tmp_path):
+def test_pseudonyms(cohorts, local_ray, tmp_path):
     base = tmp_path / "cohorts"
     for name in ("ours", "theirs"):
         (base / name).mkdir(parents=True)
