@@ -1,12 +1,8 @@
-"""A run folder with random weights, and one local Ray for the tests of this folder that need it."""
-
-from collections.abc import Iterator
+"""A run folder with random weights."""
 
 import pytest
-import ray
 import torch
 
-from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.cache import open_split
 from sacro_ray.learning.inference import score_batch
@@ -33,13 +29,3 @@ def random_run(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory)
     folder.save_best(network.state_dict(), {"size_px": 48, "precision": "fp32"})
     write_validation_predictions(experiment, folder, Place(torch.device("cpu")))
     return folder
-
-
-@pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
-    """One Ray with two CPUs, whatever the machine has."""
-    if ray.is_initialized():
-        yield
-        return
-    with ray_session("local"):
-        yield
