@@ -20,7 +20,7 @@ from sacro_ray.imaging.decode import ExcludedRadiograph, read_radiograph
 from sacro_ray.imaging.exclusion import REASONS
 
 HANG_SECONDS = 20
-LARGEST_FILE = 600_000  # bytes: large films take their time to decode, and hold no other headers
+LARGEST_FILE = 300_000  # bytes: large films take their time to decode, and their headers are no other
 EVERY = Prepare(store_size=64, modalities=["CR", "DX", "RF", "RG", "SC", "OT", "US", "MR"])
 
 
