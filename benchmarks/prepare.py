@@ -147,20 +147,27 @@ def memory_case(folder: Path, shards: Path, count: int) -> None:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--films", type=int, default=240, help="films of the timed part")
+    arguments.add_argument("--films", type=int, default=120, help="films of the timed part")
     arguments.add_argument("--memory", nargs=3, metavar=("FOLDER", "SHARDS", "COUNT"), help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.memory:
         memory_case(Path(options.memory[0]), Path(options.memory[1]), int(options.memory[2]))
         return
+    def say(**found: object) -> None:
+        print(json.dumps({**found, "load_average": round(os.getloadavg()[0], 1)}), file=sys.stderr, flush=True)
+
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         write_cohort(base / "films", options.films, 1500, 1200)
         files = sorted((base / "films/images").iterdir())
         before = plain_loop(files, base / "plain_1")
+        say(plain=before)
         one = prepare(base / "films", base / "one", 1, options.films)
+        say(one_worker=one)
         two = prepare(base / "films", base / "two", 2, options.films)
+        say(two_workers=two)
         after = plain_loop(files, base / "plain_2")
+        say(plain=after)
         memory = {}
         for count in (500, 2000):
             write_cohort(base / f"small_{count}", count, 300, 240)

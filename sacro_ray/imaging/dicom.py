@@ -30,6 +30,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
+from sacro_ray.imaging.codestream import stated_size
 from sacro_ray.imaging.exclusion import ExcludedRadiograph
 from sacro_ray.imaging.greyscale import Counts, Grey, Levels, spoilt, stretch
 from sacro_ray.imaging.picture import LARGEST_PIXELS, Values, check_size, one_channel
@@ -170,6 +171,8 @@ def stored_values(dataset: pydicom.Dataset) -> Values:
         bits = dataset.Rows * dataset.Columns * int(dataset.get("SamplesPerPixel", 1)) * dataset.BitsAllocated
         if len(dataset.PixelData) < bits // 8:
             raise ExcludedRadiograph("truncated")
+    else:
+        _refuse_another_size(dataset)
     try:
         values, _ = decoder.as_array(dataset, decoding_plugin=DECODERS.get(syntax, ""))
     except Exception:
@@ -179,6 +182,16 @@ def stored_values(dataset: pydicom.Dataset) -> Values:
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         values = apply_color_lut(values, dataset)
     return one_channel(values)
+
+
+def _refuse_another_size(dataset: pydicom.Dataset) -> None:
+    try:
+        frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    except Exception:
+        raise ExcludedRadiograph("undecodable", "the compressed pixels are not in whole fragments") from None
+    size = stated_size(frame)
+    if size is not None and size != (dataset.Rows, dataset.Columns):
+        raise ExcludedRadiograph("undecodable", "the compressed picture has another size than the header says")
 
 
 def _by_imagecodecs(dataset: pydicom.Dataset) -> Values:
