@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.completion import complete_cohort
@@ -47,7 +47,8 @@ def dicom_bytes(pixels: np.ndarray, syntax: str = ExplicitVRLittleEndian, bits_s
         else:
             setattr(dataset, name, value)
     if not native:
-        dataset.compress(syntax)
+        # GDCM's RLE encoder ends the process on some tiny films; pydicom's own does not.
+        dataset.compress(syntax, encoding_plugin="pydicom" if syntax == RLELossless else "")
     buffer = io.BytesIO()
     pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()
