@@ -153,6 +153,7 @@ def main() -> None:
     if options.memory:
         memory_case(Path(options.memory[0]), Path(options.memory[1]), int(options.memory[2]))
         return
+
     def say(**found: object) -> None:
         print(json.dumps({**found, "load_average": round(os.getloadavg()[0], 1)}), file=sys.stderr, flush=True)
 
