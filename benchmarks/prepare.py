@@ -114,7 +114,7 @@ def prepare(folder: Path, shards: Path, workers: int, count: int) -> float:
 def resident_mib(pid: str) -> float:
     """Memory of a process that is not shared with others, MiB."""
     try:
-        fields = dict(line.split(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         return int(fields["RssAnon"].split()[0]) / 1024
     except (OSError, KeyError):
         return 0.0
@@ -148,56 +148,60 @@ def memory_case(folder: Path, shards: Path, count: int) -> None:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--films", type=int, default=120, help="films of the timed part")
+    arguments.add_argument("--parts", nargs="+", choices=["speed", "memory"], default=["speed", "memory"])
     arguments.add_argument("--memory", nargs=3, metavar=("FOLDER", "SHARDS", "COUNT"), help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.memory:
         memory_case(Path(options.memory[0]), Path(options.memory[1]), int(options.memory[2]))
         return
 
-    def say(**found: object) -> None:
-        print(json.dumps({**found, "load_average": round(os.getloadavg()[0], 1)}), file=sys.stderr, flush=True)
-
+    result: dict[str, object] = {"benchmark": "prepare", "processors": os.cpu_count()}
     with tempfile.TemporaryDirectory() as name:
-        base = Path(name)
-        write_cohort(base / "films", options.films, 1500, 1200)
-        files = sorted((base / "films/images").iterdir())
-        before = plain_loop(files, base / "plain_1")
-        say(plain=before)
-        one = prepare(base / "films", base / "one", 1, options.films)
-        say(one_worker=one)
-        two = prepare(base / "films", base / "two", 2, options.films)
-        say(two_workers=two)
-        after = plain_loop(files, base / "plain_2")
-        say(plain=after)
-        memory = {}
-        for count in (500, 2000):
-            write_cohort(base / f"small_{count}", count, 300, 240)
-            command = [
-                sys.executable,
-                __file__,
-                "--memory",
-                str(base / f"small_{count}"),
-                str(base / f"shards_{count}"),
-                str(count),
-            ]
-            memory[count] = json.loads(
-                subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-            )
+        if "speed" in options.parts:
+            result |= speed(Path(name), options.films)
+        if "memory" in options.parts:
+            result["peak_memory_mib"] = memory(Path(name))
+    print(json.dumps(result))
+
+
+def speed(base: Path, count: int) -> dict[str, object]:
+    """Plain loop, one worker, two workers, plain loop."""
+    write_cohort(base / "films", count, 1500, 1200)
+    files = sorted((base / "films/images").iterdir())
+    load = [os.getloadavg()[0]]
+    before = plain_loop(files, base / "plain_1")
+    one = prepare(base / "films", base / "one", 1, count)
+    two = prepare(base / "films", base / "two", 2, count)
+    after = plain_loop(files, base / "plain_2")
+    load.append(os.getloadavg()[0])
     plain = (before + after) / 2
-    result = {
-        "benchmark": "prepare",
-        "films": options.films,
-        "processors": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 1),
+    return {
+        "films": count,
+        "load_average_before_and_after": [round(value, 1) for value in load],
         "plain_images_per_s": round(plain, 2),
         "plain_before_and_after": [round(before, 2), round(after, 2)],
         "one_worker_images_per_s": round(one, 2),
         "two_workers_images_per_s": round(two, 2),
         "one_worker_over_plain": round(one / plain, 2),
         "two_workers_over_plain": round(two / plain, 2),
-        "peak_memory_mib": memory,
     }
-    print(json.dumps(result))
+
+
+def memory(base: Path) -> dict[int, dict[str, float]]:
+    """Peaks at 500 and at 2000 films, each in a process of its own."""
+    peaks = {}
+    for count in (500, 2000):
+        write_cohort(base / f"small_{count}", count, 300, 240)
+        command = [
+            sys.executable,
+            __file__,
+            "--memory",
+            str(base / f"small_{count}"),
+            str(base / f"shards_{count}"),
+            str(count),
+        ]
+        peaks[count] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    return peaks
 
 
 if __name__ == "__main__":
