@@ -122,9 +122,8 @@ def write_near_duplicates(root: Path, cohorts: Sequence[str]) -> None:
             for (a_cohort, a), (b_cohort, b), _ in pairs
             if (a_cohort, a.split) != (b_cohort, b.split)
         ]
-        log.warning(
-            "%d pairs of pictures look alike (%s), %d of them across splits: %s", len(pairs), NEAR, len(across), listed(across)
-        )
+        named = f": {listed(across)}" if across else ""
+        log.warning("%d pairs of pictures look alike (%s), %d of them across splits%s", len(pairs), NEAR, len(across), named)
 
 
 def _handle_duplicates(
