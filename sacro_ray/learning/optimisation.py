@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR
 from sacro_ray.config import Training
 from sacro_ray.learning.network import SacroiliitisNet
 
+SHORTEST_CYCLE_STEPS = 5
 RANGE_TEST_LOWEST_LR = 1e-6
 RANGE_TEST_HIGHEST_LR = 1.0
 RANGE_TEST_STEPS = 80
@@ -47,7 +48,9 @@ def build_schedule(optimizer: AdamW, training: Training, steps: int) -> LRSchedu
     """The rate of each step of a phase: one cycle over the whole phase, or triangles of a tenth of it."""
     rates = [float(group["lr"]) for group in optimizer.param_groups]
     if training.schedule == "one_cycle":
-        return OneCycleLR(optimizer, rates, total_steps=max(2, steps), pct_start=0.25, div_factor=25, final_div_factor=1e4)
+        # PyTorch divides by the steps of the rise less one: with 4 steps in all, by zero.
+        total = max(SHORTEST_CYCLE_STEPS, steps)
+        return OneCycleLR(optimizer, rates, total_steps=total, pct_start=0.25, div_factor=25, final_div_factor=1e4)
     lowest = [rate / 25 for rate in rates]
     return CyclicLR(optimizer, lowest, rates, step_size_up=max(1, steps // 20), mode="triangular", cycle_momentum=False)
 

@@ -38,6 +38,18 @@ def test_schedule_reaches_the_rate_and_never_passes_it(schedule):
     assert head[0] < 1e-3
 
 
+@pytest.mark.parametrize("schedule", ["one_cycle", "triangular"])
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_the_shortest_phases_have_a_schedule(schedule, steps):
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], lr=1e-2)
+    scheduler = build_schedule(optimizer, Training(schedule=schedule), steps)
+    for _ in range(steps):
+        assert 0 < optimizer.param_groups[0]["lr"] <= 1e-2 * (1 + 1e-9)
+        optimizer.step()
+        scheduler.step()
+
+
 def test_range_test_finds_the_edge_of_a_quadratic():
     """Gradient descent on x^2 / 2 diverges beyond a rate of 2; the suggestion lies below, within two orders."""
     x = torch.tensor(1.0)
