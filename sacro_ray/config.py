@@ -187,6 +187,9 @@ class Evaluation(Section):
     cutoff_folds: int = Field(default=5, ge=2)
     cutoff_repeats: Positive = 20
     small_subgroup: Positive = Field(default=20, description="subgroups with fewer radiographs are marked")
+    robustness_radiographs: int = Field(
+        default=400, ge=0, description="as many test images, drawn at random, are changed slightly and scored again; 0: none"
+    )
 
 
 class Scoring(Section):

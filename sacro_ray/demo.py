@@ -32,6 +32,7 @@ def main(argv: list[str]) -> Path:
     from sacro_ray.cluster.preparation import prepare_cohorts
     from sacro_ray.cluster.runtime import ray_session
     from sacro_ray.cluster.scoring import score_input
+    from sacro_ray.cluster.scoring_stream import quiet_ray
     from sacro_ray.cluster.search import search
     from sacro_ray.cluster.training import train
     from sacro_ray.simulation.cohort import write_cohorts
@@ -39,6 +40,7 @@ def main(argv: list[str]) -> Path:
     data, runs = arguments.out / "data", arguments.out / "runs"
     log.info("1/6 simulate: %d + %d pelvic radiographs drawn by a program", DEVELOPMENT_PATIENTS, TEST_PATIENTS)
     write_cohorts(data, DEVELOPMENT_PATIENTS, TEST_PATIENTS, experiment.seed, RADIOGRAPH_PX)
+    quiet_ray()
     with ray_session(arguments.address):
         log.info("2/6 prepare: tables and DICOM files into shards")
         prepare_cohorts(experiment, arguments.address)

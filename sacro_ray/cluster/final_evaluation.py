@@ -23,12 +23,16 @@ from sacro_ray.evaluation.context import Example, Group, ReportContext
 from sacro_ray.evaluation.cutoffs import cross_validated_cutoffs
 from sacro_ray.evaluation.pipeline import evaluate_predictions
 from sacro_ray.evaluation.predictions import labelled, read_predictions
+from sacro_ray.evaluation.robustness import robustness_rows
 from sacro_ray.learning.explanation import grad_cam
+from sacro_ray.learning.inference import score_split
+from sacro_ray.learning.network import SacroiliitisNet
+from sacro_ray.learning.perturbation import perturbed
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.predictions import load_best_network, write_predictions
 from sacro_ray.learning.run_folder import RunFolder
 
-EXAMPLES_A_GROUP = 2
+EXAMPLES_A_GROUP = 4
 OVERLAY_OPACITY = 0.45
 
 
@@ -101,10 +105,28 @@ class FinalEvaluation:
             manifests=[json.loads(manifest.model_dump_json()) for manifest in manifests],
             baseline=baseline_table(opened),
             examples=gallery(network, shown, table, balanced, self.place),
+            robustness=self._robustness(network, shown, table),
             simulated=any(manifest.simulated for manifest in manifests),
             versions=description["versions"],
             data_digest=", ".join(f"{manifest.cohort} {manifest.digest[:12]}" for manifest in manifests),
         )
+
+    def _robustness(self, network: SacroiliitisNet, split: CachedSplit, predictions: pd.DataFrame) -> list[dict[str, Any]]:
+        """AUC of the test images as they are and slightly changed, on as many as the configuration says."""
+        table = in_order(predictions, split)
+        labels = table["label"].to_numpy(np.float64)
+        known = np.flatnonzero(~np.isnan(labels))
+        wanted = min(len(known), self.experiment.evaluation.robustness_radiographs)
+        chosen = np.sort(np.random.default_rng(self.experiment.seed).permutation(known)[:wanted])
+        positive = labels[chosen] == 1
+        if positive.all() or not positive.any():
+            return []
+        training = self.experiment.training
+        scores = {
+            name: score_split(network, images, self.place, training.precision, training.flip_at_inference)
+            for name, images in perturbed(split.images[chosen])
+        }
+        return robustness_rows(positive, table["probability"].to_numpy(np.float64)[chosen], scores)
 
     def _open(self, cohorts: list[str], split: str, size_px: int) -> CachedSplit:
         experiment: Experiment = self.experiment
@@ -123,17 +145,23 @@ def baseline_table(splits: Sequence[CachedSplit]) -> pd.DataFrame | None:
     return table if len(table.columns) > 4 else None
 
 
+def in_order(predictions: pd.DataFrame, split: CachedSplit) -> pd.DataFrame:
+    """The predictions in the order of the split's radiographs; two cohorts may give the same id to different ones."""
+    wanted = pd.MultiIndex.from_tuples([(record["cohort"], record["radiograph_id"]) for record in split.records])
+    return predictions.set_index(["cohort", "radiograph_id"]).loc[wanted].rename_axis(["cohort", "radiograph_id"]).reset_index()
+
+
 def gallery(network: Any, split: CachedSplit, predictions: pd.DataFrame, cutoff: float, place: Place) -> list[Example]:
     """The most confident radiographs of each group of the confusion table, with their Grad-CAM maps.
 
     Args:
         network: In evaluation mode.
-        split: The radiographs, in the order of `predictions`.
+        split: The radiographs.
         predictions: As `read_predictions` answers.
         cutoff: The balanced cut-off: positive when probability >= cutoff.
         place: Whose device computes.
     """
-    table = predictions.set_index("radiograph_id").loc[[record["radiograph_id"] for record in split.records]].reset_index()
+    table = in_order(predictions, split)
     table["place"] = np.arange(len(table))
     examples: list[Example] = []
     groups: tuple[tuple[Group, int, bool], ...] = (

@@ -22,6 +22,7 @@ def robustness_rows(labels: Bools, unchanged: Floats, changed: Mapping[str, Floa
         rows.append(
             {
                 "perturbation": name,
+                "n": len(labels),
                 "auc": area.estimate,
                 "low": area.low,
                 "high": area.high,

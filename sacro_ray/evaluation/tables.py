@@ -192,6 +192,7 @@ def robustness(rows: Sequence[Mapping[str, Any]]) -> Table:
     listed: list[dict[str, Cell]] = [
         {
             "images": str(row["perturbation"]),
+            "n": row.get("n"),
             "AUC": {"estimate": row["auc"], "low": row["low"], "high": row["high"]},
             "change": {"estimate": row["change"], "low": row.get("change_low"), "high": row.get("change_high")},
         }
