@@ -35,6 +35,7 @@ def main(argv: list[str]) -> Path:
     from sacro_ray.cluster.scoring_stream import quiet_ray
     from sacro_ray.cluster.search import search
     from sacro_ray.cluster.training import train
+    from sacro_ray.evaluate import tell
     from sacro_ray.simulation.cohort import write_cohorts
 
     data, runs = arguments.out / "data", arguments.out / "runs"
@@ -49,7 +50,7 @@ def main(argv: list[str]) -> Path:
         log.info("4/6 train: ResNet at two sizes")
         run = train(experiment, runs, arguments.address)
         log.info("5/6 evaluate: the other site's radiographs, which training never saw")
-        report = evaluate_run(run, [], arguments.address, {})
+        report = tell(evaluate_run(run, [], arguments.address, {}))
         log.info("6/6 score: the other site's files as a new cohort")
         scores = score_input(run, data / "gespic" / "radiographs", arguments.out / "scores", arguments.address)
     log.info("scores of %s: %s", data / "gespic" / "radiographs", scores)

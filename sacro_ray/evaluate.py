@@ -1,5 +1,7 @@
 """`evaluate`: cut-offs, tables, figures, metrics.json and report.html of a run, or of predictions given as CSV."""
 
+import json
+import logging
 import re
 from argparse import Namespace
 from pathlib import Path
@@ -9,6 +11,9 @@ from sacro_ray.config import EvaluationOnly, build_settings
 from sacro_ray.errors import UserError
 from sacro_ray.evaluation.pipeline import evaluate_predictions
 from sacro_ray.evaluation.predictions import read_predictions, refuse_overlap
+from sacro_ray.evaluation.words import in_short
+
+log = logging.getLogger("sacro_ray")
 
 EXAMPLES = """
   sacro-ray evaluate experiments/runs/demo
@@ -44,7 +49,16 @@ def main(argv: list[str]) -> Path:
         )
     from sacro_ray.cluster.final_evaluation import evaluate_run  # tables of predictions need neither Ray nor torch
 
-    return evaluate_run(Path(given.run), given.set, given.address, fixed)
+    return tell(evaluate_run(Path(given.run), given.set, given.address, fixed))
+
+
+def tell(report: Path) -> Path:
+    """Say on the log how well the model did, a line a split; answers the report's path."""
+    metrics = json.loads((report.parent / "metrics.json").read_text(encoding="utf-8"))
+    for split in ("validation", "test"):
+        if split in metrics:
+            log.info("%s", in_short(split, metrics[split]))
+    return report
 
 
 def _evaluate_tables(given: Namespace, fixed: dict[str, float]) -> Path:
@@ -59,7 +73,7 @@ def _evaluate_tables(given: Namespace, fixed: dict[str, float]) -> Path:
     test = read_predictions(given.test) if given.test else None
     if test is not None:
         refuse_overlap(validation, test, ["radiograph_id"])
-    return evaluate_predictions(validation, test, settings.evaluation, settings.seed, Path(given.out), fixed)
+    return tell(evaluate_predictions(validation, test, settings.evaluation, settings.seed, Path(given.out), fixed))
 
 
 def _fixed_cutoffs(texts: list[str]) -> dict[str, float]:

@@ -23,6 +23,8 @@ ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     # The paths of an experiment file are relative to the working directory; workers must stand in it, too.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Ray starts its workers at nice 15, below its own daemons: on 2 cores, 24 images/s of training in place of 28.
+    "RAY_worker_niceness": "0",
 }
 
 

@@ -61,6 +61,15 @@ def summary(metrics: Mapping[str, Any], finding: str) -> list[str]:
     return [*paragraphs, "Numbers in parentheses are 95 % confidence intervals."]
 
 
+def in_short(split: str, part: Mapping[str, Any]) -> str:
+    """One line on a split for the terminal."""
+    at = part["at_cutoff"]["balanced"]
+    return (
+        f"{split}, n = {part['n']}: AUC {with_interval(part['auc'])}; at the balanced cut-off {at['cutoff']:.3f}: sensitivity "
+        f"{with_interval(at['sensitivity'])}, specificity {with_interval(at['specificity'])}, kappa {with_interval(at['kappa'])}"
+    )
+
+
 def methods() -> list[str]:
     """How the numbers were computed, in short."""
     return [

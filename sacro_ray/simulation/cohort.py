@@ -9,7 +9,6 @@ import io
 import json
 import multiprocessing
 import os
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sacro_ray.dataset.progress import Progress
 from sacro_ray.errors import UserError
 from sacro_ray.simulation.anatomy import Sex
 from sacro_ray.simulation.dicom import encode_dicom
@@ -102,11 +102,13 @@ def write_cohorts(
     chunks = [
         (name, start, min(start + CHUNK, sizes[name] + 1)) for name in unfinished for start in range(1, sizes[name] + 1, CHUNK)
     ]
-    total, done = sum(sizes[name] for name in unfinished), 0
+    total = sum(sizes[name] for name in unfinished)
+    progress = Progress("simulated", total)
     processes = min(workers or os.cpu_count() or 1, os.cpu_count() or 1, -(-total // WORTH_A_PROCESS))
     for count in _in_processes(partial(_write_chunk, out, seed, size_px), chunks, processes):
-        done += count
-        print(f"\rsimulated radiographs: {done} of {total}", end="" if done < total else "\n", file=sys.stderr, flush=True)
+        progress.advance(count)
+    if total:
+        progress.close()
     for name in unfinished:
         _write_tables(out / name, [sample_patient(STUDIES[name], number, seed) for number in range(1, sizes[name] + 1)])
 
