@@ -102,7 +102,10 @@ DEFAULT_STAGES = [
 class Training(Section):
     """The recipe of the published study, with its knobs. The batch size of a stage is the global one, over all workers."""
 
-    workers: Positive | Literal["all"] = Field(default="all", description='"all": one a GPU; without a GPU one')
+    workers: Positive | Literal["all"] | tuple[Positive, Positive] = Field(
+        default="all", description='"all": one a GPU; without a GPU one. [2, 8]: as many as there are, from 2 to 8'
+    )
+    synchronised_batch_norm: bool = Field(default=False, description="statistics over all workers' batches; GPUs only")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     lr: Literal["auto"] | Annotated[float, Field(gt=0.0)] = "auto"
     schedule: Literal["one_cycle", "triangular"] = "one_cycle"
@@ -121,6 +124,8 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:
+        if isinstance(self.workers, tuple) and self.workers[0] > self.workers[1]:
+            raise ValueError(f"workers = {list(self.workers)} runs from more to fewer; give [fewest, most]")
         if not any(stage.frozen_epochs + stage.unfrozen_epochs for stage in self.stages):
             raise ValueError("no stage has an epoch to train; give frozen_epochs or unfrozen_epochs above 0")
         return self
@@ -173,7 +178,7 @@ class Search(Section):
     early_stopping: bool = True
     reduction_factor: float = Field(default=3.0, gt=1.0)
     workers_per_trial: Positive = 1
-    gpus_per_trial: float = Field(default=1.0, ge=0.0, description="a trial's GPUs where the cluster has any")
+    gpus_per_trial: float | None = Field(default=None, ge=0.0, description="default: one a worker where the cluster has any")
     cpus_per_trial: float | None = Field(default=None, gt=0.0, description="default: all CPUs of a machine without GPUs")
     keep_checkpoints: Positive = 3
 

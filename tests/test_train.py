@@ -4,10 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import types
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -72,6 +75,28 @@ def test_more_workers_than_the_machine_has_is_the_users_error(experiment, tmp_pa
         train(cut(experiment, "training.workers=999"), tmp_path)
 
 
+def test_too_little_disk_for_the_checkpoints_is_the_users_error(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=2**20))
+    with pytest.raises(UserError, match=r"0.00 GiB free, and the checkpoints of resnet18 take up to 0.\d+ GiB; make room"):
+        train(cut(experiment), tmp_path)
+
+
+def test_synchronised_batch_norm_without_gpus_is_the_users_error(experiment, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UserError, match="synchronised_batch_norm needs GPUs"):
+        train(cut(experiment, "training.workers=2", "training.synchronised_batch_norm=true"), tmp_path)
+
+
+def test_an_elastic_range_takes_what_there_is(experiment, tmp_path):
+    path = train(cut(experiment, "training.workers=[1, 2]"), tmp_path)
+    assert len(pd.read_csv(path / "history.csv")) == 3
+    with pytest.raises(UserError, match=r"training.workers = 998, but this Ray has"):
+        train(cut(experiment, "name=many", "training.workers=[998, 999]"), tmp_path)
+    with pytest.raises(UserError, match=r"runs from more to fewer"):
+        cut(experiment, "training.workers=[3, 2]")
+
+
 def test_weights_that_are_not_there_are_the_users_error_before_a_worker_starts(experiment, tmp_path):
     with pytest.raises(UserError, match="neither a file nor one of"):
         train(cut(experiment, "model.weights=nowhere.pth"), tmp_path)
@@ -107,11 +132,49 @@ def test_killed_with_sigkill_and_started_again_ends_as_if_undisturbed(experiment
     done = len(history.read_text().splitlines()) - 1
     assert 0 < done < 7
     subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True)
-    measured = ["images_per_s", "seconds"]
-    tables = [
-        pd.read_csv(Path(run) / "history.csv").drop(columns=measured) for run in (undisturbed, tmp_path / "killed" / "small")
-    ]
+    assert_same_run(undisturbed, tmp_path / "killed" / "small")
+
+
+@pytest.mark.slow
+def test_a_worker_killed_with_sigkill_is_replaced_and_the_run_ends_as_if_undisturbed(experiment, tmp_path):
+    """Ray Train starts the workers again from the latest checkpoint; the driver goes on."""
+    long = build_experiment(
+        experiment.as_dict(),
+        ["training.stages=[{size_px=64, batch_size=8, frozen_epochs=1, unfrozen_epochs=6}]", "training.workers=2"],
+    )
+    undisturbed = train(long, tmp_path / "undisturbed")
+    history = tmp_path / "killed" / "small" / "history.csv"
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if history.exists() and len(history.read_text().splitlines()) >= 3:
+                workers = [
+                    p for p in psutil.process_iter(["name", "cmdline"]) if "RayTrainWorker" in " ".join(p.info["cmdline"] or [])
+                ]
+                if workers:
+                    os.kill(workers[0].pid, signal.SIGKILL)
+                    killed.append(workers[0].pid)
+                    return
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    path = train(long, tmp_path / "killed")
+    killer.join()
+    assert len(killed) == 1
+    assert_same_run(undisturbed, path)
+
+
+def assert_same_run(one, other):
+    """The same history but for the times, and the same weights to the bit."""
+    tables = [pd.read_csv(Path(run) / "history.csv").drop(columns=["images_per_s", "seconds"]) for run in (one, other)]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
+    first, second = (torch.load(Path(run) / "checkpoints" / "best.pt", weights_only=True) for run in (one, other))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
 
 
 def test_dry_run_prints_configuration_and_plan(capsys):

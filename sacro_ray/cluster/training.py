@@ -20,13 +20,15 @@ from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.errors import UserError
 from sacro_ray.learning.curves import draw_curves
 from sacro_ray.learning.loop import DivergedError, TrainingRun
-from sacro_ray.learning.network import build_network
+from sacro_ray.learning.network import build_network, empty_network
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.predictions import write_validation_predictions
 from sacro_ray.learning.run_folder import RunFolder
 from sacro_ray.learning.stages import plan
 
 log = logging.getLogger("sacro_ray")
+CHECKPOINT_COPIES = 12
+"""Of the weights on the disk at most: best.pt (1), latest.pt (network, two moments, average, best of the phase: 5), each twice while it is replaced."""
 
 
 def train(experiment: Experiment, runs: Path, address: str | None = None) -> Path:
@@ -44,9 +46,11 @@ def train(experiment: Experiment, runs: Path, address: str | None = None) -> Pat
         log.info("the run %s is complete", folder.path)
         return folder.path
     check_before_training(experiment)
+    check_disk(experiment, folder.path)
     with ray_session(address):
         scaling = scaling_config(experiment)
-        _check_batches(experiment, scaling.num_workers)
+        workers = scaling.num_workers
+        _check_batches(experiment, workers[1] if isinstance(workers, tuple) else workers)
         with epochs_logged(folder.path / "history.csv", plan(experiment.training)):
             _run_trainer(experiment, folder, scaling)
     draw_curves(folder.path / "history.csv")
@@ -72,6 +76,22 @@ def check_before_training(experiment: Experiment) -> None:
     build_network(experiment.model)
 
 
+def check_disk(experiment: Experiment, path: Path) -> None:
+    """Room for the checkpoints, before hours have gone into them.
+
+    Raises:
+        UserError: There is less than they take.
+    """
+    network = empty_network(experiment.model)
+    needed = CHECKPOINT_COPIES * sum(value.numel() * value.element_size() for value in network.state_dict().values())
+    free = shutil.disk_usage(path).free
+    if free < needed:
+        raise UserError(
+            f"{path} has {free / 2**30:.2f} GiB free, and the checkpoints of {experiment.model.architecture} take up to "
+            f"{needed / 2**30:.2f} GiB; make room, or give another folder with --runs"
+        )
+
+
 def scaling_config(experiment: Experiment) -> ScalingConfig:
     """Workers and their share of the cluster: a GPU each where the cluster has any, or else all CPUs divided.
 
@@ -81,12 +101,17 @@ def scaling_config(experiment: Experiment) -> ScalingConfig:
     resources = ray.cluster_resources()
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
     asked = experiment.training.workers
-    workers = (gpus or 1) if asked == "all" else asked
-    if workers > (gpus or cpus):
+    fewest, most = asked if isinstance(asked, tuple) else ((gpus or 1,) * 2 if asked == "all" else (asked, asked))
+    if fewest > (gpus or cpus):
         raise UserError(
-            f'training.workers = {workers}, but this Ray has {gpus} GPUs and {cpus} CPUs; give at most {gpus or cpus}, or "all"'
+            f'training.workers = {fewest}, but this Ray has {gpus} GPUs and {cpus} CPUs; give at most {gpus or cpus}, or "all"'
         )
-    share: dict[str, float] = {"CPU": max(1, min(cpus // workers, 8 if gpus else cpus))}
+    if experiment.training.synchronised_batch_norm and most > 1 and not gpus:
+        raise UserError(
+            "training.synchronised_batch_norm needs GPUs: PyTorch has it for these alone; leave it out, or set training.workers = 1"
+        )
+    share: dict[str, float] = {"CPU": max(1, min(cpus // most, 8 if gpus else cpus))}
+    workers = fewest if fewest == most else (fewest, most)
     return ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=share | ({"GPU": 1} if gpus else {}))
 
 

@@ -20,13 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacro_ray.dataset.geometry import Fit, to_square
-from sacro_ray.dataset.manifest import read_manifest
+from sacro_ray.dataset.manifest import read_manifest, verify
 from sacro_ray.dataset.shards import read_samples
+from sacro_ray.dataset.streaming import Images, ShardImages, index_split
 from sacro_ray.errors import UserError
 
 log = logging.getLogger("sacro_ray")
 LAYOUT = 1
 """Raised whenever what a cache holds changes, so that older caches are not read."""
+SPARED_GIB = 1.0
+"""Of free disk that a cache leaves alone."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,11 @@ class CachedSplit:
     """A split at one size.
 
     Attributes:
-        images: uint8 (radiographs, size_px, size_px), read-only memory map, MONOCHROME2 sense.
+        images: uint8 (radiographs, size_px, size_px), MONOCHROME2 sense: a read-only memory map, or read from the shards when asked for.
         records: The samples' JSON, in the order of `images`.
     """
 
-    images: NDArray[np.uint8]
+    images: Images
     records: list[dict[str, Any]]
 
     @property
@@ -58,29 +61,44 @@ def open_split(
 ) -> CachedSplit:
     """The radiographs of a split over several cohorts, decoded and resized; builds the cache where there is none.
 
+    Where the cache would pass the byte budget, or the disk has no room for it, the radiographs are read from the shards in every epoch.
+
     Raises:
-        UserError: A cohort has not been prepared, the split is empty, or the array would pass the byte budget.
+        UserError: A cohort has not been prepared, its shards have changed since, or the split is empty.
     """
     manifests = [read_manifest(shards, cohort) for cohort in cohorts]
     count = sum(manifest.splits[split].radiographs for manifest in manifests if split in manifest.splits)
     if count == 0:
         raise UserError(f"no radiographs in the split {split} of {', '.join(cohorts)} under {shards}; run prepare first")
-    needed_gib = count * size_px**2 / 2**30
-    if needed_gib > budget_gib:
-        raise UserError(
-            f"{count} radiographs at {size_px} px need {needed_gib:.1f} GiB of cache, training.cache_gib allows {budget_gib:g}; raise it"
-        )
     identity = [LAYOUT, split, size_px, fit, [(m.cohort, m.digest) for m in manifests]]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
     folder = cache_root() / name
     with _lock(cache_root() / f"{name}.lock"):
+        if not folder.exists() and (reason := _no_room(count * size_px**2, budget_gib)):
+            log.warning(
+                "%s radiographs of %s at %d px are read from the shards in every epoch: %s", count, split, size_px, reason
+            )
+            members, records = index_split(shards, cohorts, split)
+            return CachedSplit(ShardImages(members, size_px, fit), records)
         if not folder.exists():
             _build(folder, Path(shards), cohorts, split, size_px, fit, count)
     records = json.loads((folder / "records.json").read_text(encoding="utf-8"))
     return CachedSplit(np.load(folder / "images.npy", mmap_mode="r"), records)
 
 
+def _no_room(needed: int, budget_gib: float) -> str | None:
+    """Why an array of so many bytes is not kept, or None."""
+    needed_gib, free_gib = needed / 2**30, shutil.disk_usage(cache_root()).free / 2**30
+    if needed_gib > budget_gib:
+        return f"decoded they take {needed_gib:.1f} GiB, and training.cache_gib allows {budget_gib:g}"
+    if needed_gib > free_gib - SPARED_GIB:
+        return f"decoded they take {needed_gib:.1f} GiB, and {cache_root()} has {free_gib:.1f} GiB free"
+    return None
+
+
 def _build(folder: Path, shards: Path, cohorts: Sequence[str], split: str, size_px: int, fit: Fit, count: int) -> None:
+    for cohort in cohorts:
+        verify(shards / cohort)
     log.info("decoding %d radiographs of %s to %d px, once", count, split, size_px)
     building = folder.with_suffix(".tmp")
     shutil.rmtree(building, ignore_errors=True)

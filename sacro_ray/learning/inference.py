@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from sacro_ray.dataset.batches import inference_batches
+from sacro_ray.dataset.streaming import Images, ahead
 from sacro_ray.learning.augmentation import as_input
 from sacro_ray.learning.network import SacroiliitisNet
 from sacro_ray.learning.place import Place, autocast
@@ -43,13 +44,11 @@ def score_batch(
     return result
 
 
-def score_split(
-    network: SacroiliitisNet, images: NDArray[np.uint8], place: Place, precision: str, flip: bool
-) -> NDArray[np.float64]:
+def score_split(network: SacroiliitisNet, images: Images, place: Place, precision: str, flip: bool) -> NDArray[np.float64]:
     """Probabilities of a whole split, float64 (radiographs,) in [0, 1]: every rank scores its part, every rank gets all of them."""
     batches = inference_batches(len(images), INFERENCE_BATCH, place.ranks, place.rank)
     network.eval()
-    mine = [(indices, score_batch(network, images[indices], place, precision, flip)) for indices in batches]
+    mine = [(indices, score_batch(network, pixels, place, precision, flip)) for indices, pixels in ahead(images, batches)]
     logits = np.empty(len(images), dtype=np.float64)
     for indices, values in (pair for part in place.gather(mine) for pair in part):
         logits[indices] = values

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from sacro_ray import __version__
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.batches import batch_sizes, training_batches
+from sacro_ray.dataset.streaming import ahead
 from sacro_ray.learning.augmentation import augment, draw
 from sacro_ray.learning.data import StageData, check_classes, data_digests, open_stage
 from sacro_ray.learning.inference import area_under_roc, score_split
@@ -62,7 +63,10 @@ class TrainingRun:
         self.phase_best: dict[str, Tensor] = {}
         self.digests = data_digests(experiment, experiment.cohorts_of("development"))
         torch.manual_seed(experiment.seed)
-        self.network = build_network(experiment.model).to(place.device).to(memory_format=torch.channels_last)
+        network = build_network(experiment.model)
+        if self.training.synchronised_batch_norm and place.ranks > 1:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        self.network = network.to(place.device).to(memory_format=torch.channels_last)
 
     def fit(self, on_epoch: Callable[[Row], None] = lambda row: None) -> None:
         """Train what is left to train; `on_epoch` is called on every rank after each epoch is safe on the disk."""
@@ -100,7 +104,7 @@ class TrainingRun:
         model = torch.compile(parallel) if self.training.compile else parallel
         for epoch in range(len(self.history) + 1, phase.last_epoch + 1):
             started = time.perf_counter()
-            loss = self._train_epoch(model, phase, data, epoch, optimizer, schedule, average)
+            loss = self.train_epoch(model, phase, data, epoch, optimizer, schedule, average)
             trained_s = time.perf_counter() - started
             self._share_statistics()
             auc = self._validate(data, average)
@@ -112,7 +116,7 @@ class TrainingRun:
             self._keep(row, phase, optimizer, schedule, average)
             on_epoch(row)
 
-    def _train_epoch(
+    def train_epoch(
         self, model: Any, phase: Phase, data: StageData, epoch: int,
         optimizer: AdamW, schedule: LRScheduler, average: AveragedModel | None,
     ) -> float:  # fmt: skip
@@ -131,8 +135,8 @@ class TrainingRun:
         labels = torch.from_numpy(data.training.labels)
         global_sizes = batch_sizes(len(data.training.images), phase.batch_size, place.ranks)
         losses: list[Tensor] = []
-        for indices, global_size in zip(order, global_sizes, strict=True):
-            pixels = torch.from_numpy(data.training.images[indices]).to(place.device, non_blocking=True)
+        for (indices, read), global_size in zip(ahead(data.training.images, order), global_sizes, strict=True):
+            pixels = torch.from_numpy(read).to(place.device, non_blocking=True)
             chosen = torch.from_numpy(indices)
             images = augment(pixels, draws[chosen], self.training.augmentation)
             targets = labels[chosen].to(place.device, non_blocking=True)

@@ -69,7 +69,7 @@ def test_each_phase_starts_from_the_best_weights_of_the_one_before(experiment, t
     planned = iter([0.5, 0.9, 0.1, 0.6, 0.7])
     monkeypatch.setattr(loop, "area_under_roc", lambda labels, scores: next(planned))
     starts, ends = {}, {}
-    original = TrainingRun._train_epoch
+    original = TrainingRun.train_epoch
 
     def weights_of(run):
         return {name: value.clone() for name, value in run.network.state_dict().items()}
@@ -80,7 +80,7 @@ def test_each_phase_starts_from_the_best_weights_of_the_one_before(experiment, t
         ends[epoch] = weights_of(self)
         return loss
 
-    monkeypatch.setattr(TrainingRun, "_train_epoch", watched)
+    monkeypatch.setattr(TrainingRun, "train_epoch", watched)
     train(experiment, tmp_path / "run")
     assert all(torch.equal(starts[4][name], ends[2][name]) for name in ends[2])
     assert not all(torch.equal(starts[4][name], ends[3][name]) for name in ends[3])
