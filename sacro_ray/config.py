@@ -102,7 +102,7 @@ DEFAULT_STAGES = [
 class Training(Section):
     """The recipe of the published study, with its knobs. The batch size of a stage is the global one, over all workers."""
 
-    workers: Positive | Literal["all"] | tuple[Positive, Positive] = Field(
+    workers: Positive | Literal["all"] | Annotated[list[Positive], Field(min_length=2, max_length=2)] = Field(
         default="all", description='"all": one a GPU; without a GPU one. [2, 8]: as many as there are, from 2 to 8'
     )
     synchronised_batch_norm: bool = Field(default=False, description="statistics over all workers' batches; GPUs only")
@@ -124,8 +124,8 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:
-        if isinstance(self.workers, tuple) and self.workers[0] > self.workers[1]:
-            raise ValueError(f"workers = {list(self.workers)} runs from more to fewer; give [fewest, most]")
+        if isinstance(self.workers, list) and self.workers[0] > self.workers[1]:
+            raise ValueError(f"workers = {self.workers} runs from more to fewer; give [fewest, most]")
         if not any(stage.frozen_epochs + stage.unfrozen_epochs for stage in self.stages):
             raise ValueError("no stage has an epoch to train; give frozen_epochs or unfrozen_epochs above 0")
         return self

@@ -10,7 +10,6 @@ import types
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
 import torch
 
@@ -150,12 +149,12 @@ def test_a_worker_killed_with_sigkill_is_replaced_and_the_run_ends_as_if_undistu
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             if history.exists() and len(history.read_text().splitlines()) >= 3:
-                workers = [
-                    p for p in psutil.process_iter(["name", "cmdline"]) if "RayTrainWorker" in " ".join(p.info["cmdline"] or [])
-                ]
-                if workers:
-                    os.kill(workers[0].pid, signal.SIGKILL)
-                    killed.append(workers[0].pid)
+                # Ray names its worker processes after what they run.
+                command = ["pgrep", "-f", "^ray::RayTrainWorker"]
+                found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+                if len(found) == 2:
+                    os.kill(int(found[0]), signal.SIGKILL)
+                    killed.append(int(found[0]))
                     return
             time.sleep(0.02)
 

@@ -101,7 +101,7 @@ def scaling_config(experiment: Experiment) -> ScalingConfig:
     resources = ray.cluster_resources()
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
     asked = experiment.training.workers
-    fewest, most = asked if isinstance(asked, tuple) else ((gpus or 1,) * 2 if asked == "all" else (asked, asked))
+    fewest, most = asked if isinstance(asked, list) else [(gpus or 1) if asked == "all" else asked] * 2
     if fewest > (gpus or cpus):
         raise UserError(
             f'training.workers = {fewest}, but this Ray has {gpus} GPUs and {cpus} CPUs; give at most {gpus or cpus}, or "all"'
