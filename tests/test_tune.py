@@ -4,11 +4,13 @@ import optuna
 import pandas as pd
 import pytest
 
+from sacro_ray import command, tune
 from sacro_ray.cluster.search import AllTrialsFailedError, search
 from sacro_ray.cluster.space import distributions, own_values, with_values
 from sacro_ray.cluster.sweep_folder import SweepFolder
 from sacro_ray.config import build_experiment, load_experiment
 from sacro_ray.errors import UserError
+from sacro_ray.learning.data import data_digests
 
 SHORT = "search.stages=[{size_px=32, batch_size=8, frozen_epochs=1, unfrozen_epochs=1}]"
 
@@ -35,49 +37,84 @@ def test_a_sweep_ends_with_a_best_that_train_takes(experiment, tmp_path):
     assert chosen.name == "small-best"
     study = optuna.load_study(study_name="small", storage=f"sqlite:///{tmp_path}/small-sweep/study.db")
     assert [trial.value for trial in study.trials] == pytest.approx(table["best_auc"].tolist())
+    page = (tmp_path / "small-sweep" / "sweep.html").read_text()
+    assert "3 of 3 trials have ended" in page
+    assert not (tmp_path / "small-sweep" / "ray").exists()
     # An ended sweep resumed with the same settings has nothing to do; without --resume it is refused.
+    before = (tmp_path / "small-sweep" / "trials.csv").read_bytes()
     assert search(small, tmp_path, resume=True) == best
+    assert (tmp_path / "small-sweep" / "trials.csv").read_bytes() == before
     with pytest.raises(UserError, match="holds a sweep already; go on with it by --resume"):
         search(small, tmp_path, resume=False)
-    with pytest.raises(UserError, match=r"was another: it differs in search.reduction_factor"):
-        search(cut(experiment, "search.reduction_factor=2.0"), tmp_path, resume=True)
+    # A larger budget goes on where the smaller one ended.
+    search(cut(experiment, "search.trials=4"), tmp_path, resume=True)
+    longer = pd.read_csv(tmp_path / "small-sweep" / "trials.csv")
+    assert longer["number"].tolist() == [0, 1, 2, 3]
+    pd.testing.assert_frame_equal(longer.iloc[:3], table, check_dtype=False)
+
+
+def test_another_space_or_other_data_is_not_resumed(experiment, tmp_path):
+    small = cut(experiment)
+    folder = SweepFolder(tmp_path / "small-sweep")
+    folder.claim(small, data_digests(small, ["ours"]))
+    other = cut(experiment, "search.space.training.lr={low=0.01, high=0.1, log=true}")
+    with pytest.raises(UserError, match=r"was another: it differs in .*search.space.training.lr.low \(0.0001 there, 0.01 now\)"):
+        search(other, tmp_path, resume=True)
+    (folder.path / "data.json").write_text('{"ours": "0123"}')
+    with pytest.raises(UserError, match="the shards have changed since the sweep"):
+        search(small, tmp_path, resume=True)
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_trials_that_all_fail_end_the_sweep_with_the_first_error(experiment, tmp_path):
-    broken = cut(
-        experiment, "search.stages=[{size_px=32, batch_size=2, frozen_epochs=1, unfrozen_epochs=0}]", "training.cache_gib=1e-9"
-    )
-    with pytest.raises(AllTrialsFailedError, match=r"all 3 trials failed; the first error: .*cache_gib"):
+    broken = cut(experiment, 'search.space={"training.lr"={low=1e30, high=1e31, log=true}}')
+    with pytest.raises(AllTrialsFailedError, match=r"all 3 trials failed; the first error: .*is not finite"):
         search(broken, tmp_path, resume=False)
     assert {record["state"] for record in SweepFolder(tmp_path / "small-sweep").records()} == {"FAIL"}
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
-def test_nothing_to_resume_is_the_users_error(experiment, tmp_path):
-    with pytest.raises(UserError, match="no sweep to resume"):
-        search(cut(experiment), tmp_path, resume=True)
+def test_a_trial_of_several_workers_leaves_them_their_cpus(experiment, tmp_path):
+    """Driver and workers together ask for no more than the workers alone: on two CPUs, two workers and their driver run."""
+    search(cut(experiment, "search.trials=1", "search.workers_per_trial=2"), tmp_path, resume=False)
+    assert [record["state"] for record in SweepFolder(tmp_path / "small-sweep").records()] == ["COMPLETE"]
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("arguments", "says"),
     [
-        ('search.space={"training.lrr"={low=1.0, high=2.0}}', "unknown key training.lrr"),
-        ('search.space={"training.label_smoothing"={low=0.0, high=2.0}}', "training.label_smoothing = 2.0"),
         (
-            'search.space={"prepare.store_size"={low=64, high=128, integer=true}}',
-            r"settings of \[training\] and \[model\] only",
+            ['search.space={"training.lrr"={low=1.0, high=2.0}}'],
+            "unknown key training.lrr; the nearest known key is training.lr",
         ),
-        ("search.cpus_per_trial=999.0", "a trial asks for 999 CPUs"),
+        (['search.space={"training.label_smoothing"={low=0.0, high=2.0}}'], "training.label_smoothing = 2.0"),
+        (['search.space={"prepare.store_size"={low=64, high=128, integer=true}}'], "settings of [training] and [model] only"),
+        (['search.space={"training.lr"={low=0.1, high=0.01}}'], "low (0.1) must lie below high (0.01)"),
+        (['search.space={"training.mixup_alpha"={low=0.0, high=0.8, log=true}}'], "a log range must lie above zero"),
+        (['search.space={"training.stages.0.batch_size"={low=4.5, high=8, integer=true}}'], "give whole numbers as its ends"),
+        (["search.trials=0"], "search.trials = 0"),
+        (["search.gpus_per_trial=99"], "a trial asks for 99 GPUs (search.gpus_per_trial), this Ray has"),
+        (["search.cpus_per_trial=999.0"], "a trial asks for 999 CPUs"),
+        (["--resume"], "no sweep to resume at"),
     ],
 )
-def test_wrong_spaces_and_resources(experiment, tmp_path, override, says):
-    with pytest.raises(UserError, match=says):
-        search(cut(experiment, override), tmp_path, resume=False)
+def test_wrong_input_is_one_message_and_status_2(experiment, tmp_path, capsys, arguments, says):
+    file = tmp_path / "small.toml"
+    file.write_text(cut(experiment).as_toml())
+    given = [part for a in arguments for part in (["--set", a] if "=" in a else [a])]
+    with pytest.raises(SystemExit) as caught:
+        command.run(tune.main, [str(file), "--runs", str(tmp_path / "runs"), *given])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert says in said
+    assert "Traceback" not in said
+    # What was refused leaves nothing behind that would stand in the way of the next try.
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_space_holds_integers_and_choices_and_the_experiments_own_values(experiment):

@@ -1,56 +1,71 @@
-"""The sweep: Optuna proposes, Ray Tune runs, ASHA stops early, and every finished trial is on the disk at once."""
+"""The sweep: Optuna proposes, Ray Tune runs, ASHA stops early, and every trial is on the disk before it begins and as soon as it ends."""
 
 import logging
+import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
-import ray
-from optuna.samplers import TPESampler
-from optuna.trial import TrialState
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
-from ray.tune.search.optuna import OptunaSearch
+from ray.tune.search import Searcher
 
 from sacro_ray.cluster.runtime import ray_session
-from sacro_ray.cluster.space import distributions, own_values
+from sacro_ray.cluster.space import distributions
+from sacro_ray.cluster.sweep_display import Display, display
 from sacro_ray.cluster.sweep_folder import SweepFolder, TrialKeeper
+from sacro_ray.cluster.sweep_resources import TrialResources, cluster_nodes, fit_trials
+from sacro_ray.cluster.sweep_results import Results
+from sacro_ray.cluster.sweep_rungs import METRIC, MODE, scheduler
+from sacro_ray.cluster.sweep_study import SweepStudy
 from sacro_ray.cluster.training import check_before_training
 from sacro_ray.cluster.trial import run_trial
 from sacro_ray.config import Experiment
-from sacro_ray.errors import UserError
 from sacro_ray.learning.data import data_digests
 from sacro_ray.learning.stages import plan
 
 log = logging.getLogger("sacro_ray")
-SWEEP = "ray"
-"""Name of Ray Tune's own folder inside the sweep's."""
 
 
 class AllTrialsFailedError(RuntimeError):
     """No trial of a sweep got to an AUC."""
 
 
-class PhaseSearch(OptunaSearch):  # type: ignore[misc]
-    """Optuna as Ray Tune's searcher, with trials that ASHA stopped early stored as PRUNED, which Ray stores as COMPLETE."""
+class StudySearch(Searcher):  # type: ignore[misc]
+    """The study as Ray Tune's searcher; how a trial ended the study hears from `TrialKeeper`, which knows more than Tune tells here."""
 
-    def __init__(self, experiment: Experiment) -> None:
-        sampler = TPESampler(multivariate=True, constant_liar=True, seed=experiment.seed)
-        super().__init__(space=distributions(experiment), metric="best_auc", mode="max", sampler=sampler)
-        self.epochs = plan(experiment.of_a_trial().training)[-1].last_epoch
-        self._ot_study.enqueue_trial(own_values(experiment))
+    def __init__(self, study: SweepStudy) -> None:
+        super().__init__(metric=METRIC, mode=MODE)
+        self._study = study
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """Number and values of the next trial."""
+        number, values = self._study.ask()
+        return {"number": number, "values": values}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna how a trial ended."""
-        if result and not error and result["epoch"] < self.epochs and trial_id not in self._completed_trials:
-            self._ot_study.tell(self._ot_trials[trial_id], state=TrialState.PRUNED)
-            self._completed_trials.add(trial_id)
-        else:
-            super().on_trial_complete(trial_id, result, error)
+        """Nothing here."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: a resumed sweep reads its own folder."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, for the same reason."""
+        return {}
 
 
-def search(experiment: Experiment, runs: Path, resume: bool, address: str | None = None) -> Path:
+def search(
+    experiment: Experiment, runs: Path, resume: bool, address: str | None = None, trial: Callable[..., None] = run_trial
+) -> Path:
     """Run a sweep, or with `resume` what is left of one; answers the path of best.toml.
+
+    Args:
+        experiment: What is searched, and how.
+        runs: The folder in which NAME-sweep/ lies.
+        resume: Go on with the sweep that is there.
+        address: Of a Ray cluster; see `ray_session`.
+        trial: What a trial does, with the arguments of `run_trial`; it must write the history and report it likewise.
 
     Raises:
         UserError: The space or the resources do not fit, the folder holds a sweep (without `resume`), holds none, or holds another
@@ -62,77 +77,67 @@ def search(experiment: Experiment, runs: Path, resume: bool, address: str | None
     distributions(experiment)
     check_before_training(experiment)
     digests = data_digests(experiment, experiment.cohorts_of("development"))
+    began = experiment
     if resume:
-        folder.check_same(experiment, digests)
+        began = folder.check_same(experiment, digests)
     else:
-        folder.claim(experiment, digests)
+        folder.check_free()
+    results = Results(experiment, folder)
     if len(folder.records()) < experiment.search.trials:
         with ray_session(address):
-            restorable = resume and tune.Tuner.can_restore(str(folder.path / SWEEP))
-            (_restored(experiment, folder) if restorable else _new(experiment, folder)).fit()
+            resources = fit_trials(experiment.search, cluster_nodes())
+            with folder.alone():
+                if not resume:
+                    folder.claim(experiment, digests)
+                _run(experiment, began, folder, results, resources, trial)
     trials = folder.records()
+    results.write(trials, last=True)
     if not any(record["best_auc"] is not None for record in trials):
-        raise AllTrialsFailedError(
-            f"all {len(trials)} trials failed; the first error: {trials[0]['error'] if trials else 'none began'}"
-        )
-    folder.write_study(experiment)
-    return folder.write_tables(experiment)
+        raise AllTrialsFailedError(f"all {len(trials)} trials failed; the first error: {trials[0]['error']}")
+    return folder.path / "best.toml"
 
 
-def trial_resources(experiment: Experiment) -> tuple[dict[str, float], dict[str, float], int]:
-    """Resources of a trial's own process, of each of its workers (empty where it has none), and how many trials fit at once.
-
-    Raises:
-        UserError: A trial asks for more than the cluster has.
-    """
-    resources = ray.cluster_resources()
-    gpus, cpus = float(resources.get("GPU", 0)), float(resources.get("CPU", 1))
-    settings = experiment.search
-    workers = settings.workers_per_trial
-    gpu = settings.gpus_per_trial if gpus else 0.0
-    default_cpus = max(1.0, cpus // max(1.0, gpus / gpu)) if gpu else cpus
-    cpu = (settings.cpus_per_trial or default_cpus) / workers
-    for kind, asked, there in (("GPUs", gpu, gpus), ("CPUs", cpu * workers, cpus)):
-        if asked > there:
-            raise UserError(f"a trial asks for {asked:g} {kind}, this Ray has {there:g}; lower search.{kind.lower()}_per_trial")
-    fit_at_once = int(min(cpus / (cpu * workers), gpus / gpu if gpu else float("inf")))
-    share = {"CPU": cpu, **({"GPU": gpu / workers} if gpu else {})}
-    if workers == 1:
-        return share, {}, fit_at_once
-    # A driver that held a CPU of its own would starve the workers it waits for.
-    return {"CPU": 0.01}, {**share, "CPU": max(1.0, cpu // 1)}, max(1, fit_at_once)
-
-
-def _trainable(experiment: Experiment, folder: SweepFolder) -> tuple[Any, int]:
-    own, worker, at_once = trial_resources(experiment)
+def _run(
+    experiment: Experiment, began: Experiment, folder: SweepFolder, results: Results, resources: TrialResources,
+    trial: Callable[..., None],
+) -> None:  # fmt: skip
+    """Run the trials that are left; `began` is the experiment as it was when the sweep began, which the trials' folders hold."""
+    ended = folder.records()
+    study = SweepStudy(experiment, folder)
+    epochs = plan(experiment.of_a_trial().training)[-1].last_epoch
+    # What Ray Tune keeps there is for a restore of its own, which cannot be relied on: it forgets the last seconds before a kill.
+    own_files = folder.path / "ray"
+    shutil.rmtree(own_files, ignore_errors=True)
     function = tune.with_parameters(
-        run_trial, experiment=experiment.of_a_trial().as_dict(), trials=str(folder.trials), worker=worker
+        trial, experiment=began.of_a_trial().as_dict(), trials=str(folder.trials), worker=resources.worker
     )
-    return tune.with_resources(function, own), at_once
+    try:
+        with display(experiment.search.trials, epochs, ended) as shown:
+            _tuner(experiment, folder, resources, function, study, results, shown).fit()
+    except KeyboardInterrupt:
+        log.info("the sweep stops; `tune` with --resume goes on with it")
+        raise
+    shutil.rmtree(own_files, ignore_errors=True)
+    left = experiment.search.trials - len(folder.records())
+    if left > 0:
+        raise RuntimeError(f"Ray Tune ended with {left} trials to go; go on with --resume")
 
 
-def _new(experiment: Experiment, folder: SweepFolder) -> tune.Tuner:
-    trainable, at_once = _trainable(experiment, folder)
-    settings, phases = experiment.search, plan(experiment.of_a_trial().training)
-    scheduler: Any = FIFOScheduler()
-    if settings.early_stopping and len(phases) > 1:
-        scheduler = ASHAScheduler(
-            time_attr="halving_time", grace_period=1, max_t=settings.reduction_factor ** len(phases),
-            reduction_factor=settings.reduction_factor, stop_last_trials=False,
-        )  # fmt: skip
+def _tuner(
+    experiment: Experiment, folder: SweepFolder, resources: TrialResources, function: Any,
+    study: SweepStudy, results: Results, shown: Display,
+) -> tune.Tuner:  # fmt: skip
+    ended = folder.records()
     return tune.Tuner(
-        trainable,
+        tune.with_resources(function, resources.own),
         tune_config=tune.TuneConfig(
-            metric="best_auc", mode="max", num_samples=settings.trials, search_alg=PhaseSearch(experiment),
-            scheduler=scheduler, max_concurrent_trials=at_once, reuse_actors=False,
+            num_samples=experiment.search.trials - len(ended), search_alg=StudySearch(study),
+            scheduler=scheduler(experiment, ended), max_concurrent_trials=resources.at_once,
+            # A worker that has trained one trial has torch loaded and its memory mapped; with workers of its own a trial is a driver only.
+            reuse_actors=not resources.worker,
         ),
         run_config=tune.RunConfig(
-            name=SWEEP, storage_path=str(folder.path), callbacks=[TrialKeeper(folder, experiment)], verbose=0,
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            name=str(time.time_ns()), storage_path=str(folder.path / "ray"), verbose=0,
+            callbacks=[TrialKeeper(folder, experiment, study, results, shown)],
         ),
     )  # fmt: skip
-
-
-def _restored(experiment: Experiment, folder: SweepFolder) -> tune.Tuner:
-    trainable, _ = _trainable(experiment, folder)
-    return tune.Tuner.restore(str(folder.path / SWEEP), trainable=trainable, resume_unfinished=True)

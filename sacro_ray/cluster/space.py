@@ -20,13 +20,9 @@ def distributions(experiment: Experiment) -> dict[str, BaseDistribution]:
             raise UserError(
                 f"search.space.{name}: a sweep searches settings of [training] and [model] only, such as training.lr"
             )
-        ends = (
-            dimension.choices
-            if isinstance(dimension, Choices)
-            else [_number(dimension, dimension.low), _number(dimension, dimension.high)]
-        )
-        for value in ends:
+        for value in _ends(name, dimension):
             with_values(experiment, {name: value})
+            with_values(experiment.of_a_trial(), {name: value})
     return {name: _distribution(dimension) for name, dimension in experiment.search.space.items()}
 
 
@@ -69,5 +65,14 @@ def _distribution(dimension: Range | Choices) -> BaseDistribution:
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
-def _number(dimension: Range, value: float) -> float | int:
-    return int(value) if dimension.integer else float(value)
+def _ends(name: str, dimension: Range | Choices) -> list[Any]:
+    """The values of a dimension that are tried out beforehand: all choices, or both ends."""
+    if isinstance(dimension, Choices):
+        return list(dimension.choices)
+    if not dimension.integer:
+        return [float(dimension.low), float(dimension.high)]
+    if not (dimension.low.is_integer() and dimension.high.is_integer()):
+        raise UserError(
+            f"search.space.{name}: a range of integers from {dimension.low:g} to {dimension.high:g}; give whole numbers as its ends"
+        )
+    return [int(dimension.low), int(dimension.high)]

@@ -1,0 +1,282 @@
+"""The parts of a sweep that need no Ray: resources, the study, the rungs, the page, the table."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from rich.console import Console
+
+from sacro_ray.cluster.space import distributions
+from sacro_ray.cluster.sweep_display import Display, LiveTable, display
+from sacro_ray.cluster.sweep_figures import importances
+from sacro_ray.cluster.sweep_folder import SweepFolder
+from sacro_ray.cluster.sweep_page import render_page
+from sacro_ray.cluster.sweep_resources import fit_trials
+from sacro_ray.cluster.sweep_results import Results
+from sacro_ray.cluster.sweep_rungs import scheduler
+from sacro_ray.cluster.sweep_study import SweepStudy
+from sacro_ray.config import Search, build_experiment
+from sacro_ray.errors import UserError
+
+SPACE = [
+    "search.space.training.lr={low=1e-4, high=1e-2, log=true}",
+    "search.space.training.mixup_alpha={low=0.0, high=0.8}",
+    'search.space.model.architecture={choices=["resnet18", "resnet34"]}',
+]
+TWO_PHASES = "search.stages=[{size_px=32, batch_size=8, frozen_epochs=1, unfrozen_epochs=3}]"
+
+
+@pytest.fixture(scope="module")
+def searched():
+    """An experiment whose cohort need not exist."""
+    cohort = {
+        "table": "c.csv",
+        "readings": "r.csv",
+        "role": "development",
+        "rule": "definite",
+        "consensus": "agreement",
+        "readers": ["a"],
+    }
+    data = {"name": "searched", "cohorts": {"ours": cohort}, "training": {"lr": 0.001}}
+    return build_experiment(data, [*SPACE, TWO_PHASES, "search.trials=30"])
+
+
+def record_of(number, values):
+    """How a trial with these values would end: an AUC that depends on the learning rate most, every fifth stopped, every 13th failed."""
+    top = 0.9 - 1e5 * (values["training.lr"] - 0.003) ** 2 / 10 - 0.02 * values["training.mixup_alpha"]
+    state = "FAIL" if number % 13 == 12 else "PRUNED" if number % 5 == 4 else "COMPLETE"
+    aucs = [top - 0.1, top - 0.2, top, top - 0.05][: 1 if state == "PRUNED" else 4]
+    return {
+        "number": number, "state": state, "values": values, "best_auc": None if state == "FAIL" else max(aucs),
+        "epoch": None if state == "FAIL" else aucs.index(max(aucs)) + 1, "epochs": len(aucs), "seconds": 2.5, "aucs": aucs,
+        "error": "DivergedError: the loss is <not> finite" if state == "FAIL" else None,
+    }  # fmt: skip
+
+
+def sweep(experiment, folder, trials):
+    study = SweepStudy(experiment, folder)
+    while len(folder.records()) < trials:
+        number, values = study.ask()
+        record = record_of(number, values)
+        folder.keep(record)
+        study.tell(record)
+    return folder.records()
+
+
+def test_a_study_made_anew_after_every_trial_proposes_what_an_undisturbed_one_does(searched, tmp_path):
+    undisturbed = sweep(searched, SweepFolder(tmp_path / "undisturbed"), 30)
+    folder, killed = SweepFolder(tmp_path / "killed"), []
+    while len(folder.records()) < 30:
+        study = SweepStudy(searched, folder)
+        number, values = study.ask()
+        if number % 3 == 1 and number not in killed:
+            killed.append(number)  # dead before the trial ends: its values are on the disk
+            continue
+        folder.keep(record_of(number, values))
+        if number % 3 == 2:
+            continue  # dead before the study hears of it
+        study.tell(record_of(number, values))
+    assert folder.records() == undisturbed
+    assert len(killed) == 10
+    assert [r["number"] for r in undisturbed] == list(range(30))
+    assert len({r["values"]["training.lr"] for r in undisturbed}) == 30
+    # It searches: the later half lies nearer to the best rate than the earlier.
+    away = [abs(r["values"]["training.lr"] - 0.003) for r in undisturbed]
+    assert sum(away[15:]) < sum(away[:15])
+
+
+def test_the_experiments_own_values_come_first_and_another_seed_searches_elsewhere(searched, tmp_path):
+    first = sweep(searched, SweepFolder(tmp_path / "a"), 3)
+    other = sweep(searched.model_copy(update={"seed": 1}), SweepFolder(tmp_path / "b"), 3)
+    own = {"training.lr": 0.001, "training.mixup_alpha": 0.4, "model.architecture": "resnet50"}
+    inside = {name: value for name, value in own.items() if name != "model.architecture"}
+    assert {name: first[0]["values"][name] for name in inside} == inside
+    assert first[1]["values"] != other[1]["values"]
+
+
+def test_several_trials_that_were_running_all_come_back_once(searched, tmp_path):
+    folder = SweepFolder(tmp_path / "s")
+    study = SweepStudy(searched, folder)
+    asked = [study.ask() for _ in range(3)]
+    folder.keep(record_of(*asked[1]))
+    again = SweepStudy(searched, folder)
+    assert [again.ask() for _ in range(2)] == [asked[0], asked[2]]
+    assert again.ask()[0] == 3
+
+
+def test_a_trial_folder_that_was_removed_is_the_users_error(searched, tmp_path):
+    folder = SweepFolder(tmp_path / "s")
+    sweep(searched, folder, 3)
+    (folder.trial(1) / "values.json").unlink()
+    with pytest.raises(UserError, match="0001 is missing, and later trials build on it"):
+        SweepStudy(searched, folder)
+
+
+def test_a_folder_takes_one_process_at_a_time(tmp_path):
+    first, second = SweepFolder(tmp_path / "s"), SweepFolder(tmp_path / "s")
+    with first.alone(), pytest.raises(UserError, match="another `tune` is at work"), second.alone():
+        pass
+    with second.alone():
+        pass
+
+
+class Trial:
+    def __init__(self, trial_id):
+        self.trial_id = trial_id
+
+
+def test_the_rungs_know_the_trials_of_an_earlier_start(searched):
+    """ASHA by hand, reduction factor 3: with five trials seen at the first phase's end, only their upper third goes on."""
+    records = [
+        {**record_of(n, {"training.lr": 0.003, "training.mixup_alpha": 0.0}), "aucs": [0.5 + n / 10] * 4} for n in range(5)
+    ]
+    for seen, fate in (([], TrialScheduler.CONTINUE), (records, TrialScheduler.STOP)):
+        asha = scheduler(searched, seen)
+        trial = Trial("new")
+        asha.on_trial_add(None, trial)
+        assert asha.on_trial_result(None, trial, {"halving_time": 1.0, "best_auc": 0.7}) == fate
+        # Between the ends of phases nothing is decided.
+        other = Trial("other")
+        asha.on_trial_add(None, other)
+        assert asha.on_trial_result(None, other, {"best_auc": 0.0}) == TrialScheduler.CONTINUE
+    without = build_experiment(searched.as_dict(), ["search.early_stopping=false"])
+    assert type(scheduler(without, records)) is FIFOScheduler
+
+
+GPU_NODE = {"CPU": 16.0, "GPU": 4.0, "memory": 1e9}
+
+
+@pytest.mark.parametrize(
+    ("settings", "nodes", "own", "worker", "at_once"),
+    [
+        ({}, [{"CPU": 2.0}], {"CPU": 2.0}, {}, 1),
+        ({}, [{"CPU": 4.0}, {"CPU": 2.0}, {"memory": 1.0}], {"CPU": 2.0}, {}, 3),
+        ({"cpus_per_trial": 1.0}, [{"CPU": 4.0}], {"CPU": 1.0}, {}, 4),
+        ({}, [GPU_NODE], {"CPU": 4.0, "GPU": 1.0}, {}, 4),
+        ({"gpus_per_trial": 0.5}, [GPU_NODE], {"CPU": 2.0, "GPU": 0.5}, {}, 8),
+        ({"gpus_per_trial": 0.0}, [GPU_NODE], {"CPU": 16.0}, {}, 1),
+        ({"workers_per_trial": 2}, [{"CPU": 2.0}], None, {"CPU": 1.0}, 1),
+        ({"workers_per_trial": 2}, [GPU_NODE], None, {"CPU": 4.0, "GPU": 1.0}, 2),
+        ({"workers_per_trial": 3}, [{"CPU": 4.0}, {"CPU": 4.0}], None, {"CPU": 2.0}, 1),
+        ({"workers_per_trial": 8, "gpus_per_trial": 8.0}, [GPU_NODE, GPU_NODE], None, {"CPU": 4.0, "GPU": 1.0}, 1),
+    ],
+)
+def test_as_many_trials_at_once_as_fit(settings, nodes, own, worker, at_once):
+    found = fit_trials(Search(**settings), nodes)
+    assert (found.worker, found.at_once) == (worker, at_once)
+    # A driver with workers of its own takes no CPU and no GPU from them.
+    assert found.own == own if own is not None else not {"CPU", "GPU"} & found.own.keys()
+
+
+@pytest.mark.parametrize(
+    ("settings", "nodes", "says"),
+    [
+        ({"gpus_per_trial": 1.0}, [{"CPU": 2.0}], r"asks for 1 GPUs .* this Ray has 0"),
+        ({"gpus_per_trial": 9.0}, [GPU_NODE, GPU_NODE], r"asks for 9 GPUs .* this Ray has 8"),
+        ({"gpus_per_trial": 5.0}, [GPU_NODE, GPU_NODE], "no room"),
+        ({"cpus_per_trial": 3.0}, [{"CPU": 2.0}, {"CPU": 2.0}], "no room"),
+        ({"workers_per_trial": 3}, [{"CPU": 2.0}], r"asks for 3 CPUs \(3 workers"),
+        ({"workers_per_trial": 2, "gpus_per_trial": 1.0}, [GPU_NODE], "cannot share a GPU; give a multiple of 2"),
+    ],
+)
+def test_what_does_not_fit_is_an_error_at_once(settings, nodes, says):
+    with pytest.raises(UserError, match=says):
+        fit_trials(Search(**settings), nodes)
+
+
+class Outside(HTMLParser):
+    """Addresses that a page would load."""
+
+    found: list[str]
+
+    def handle_starttag(self, tag, attrs):
+        self.found = [*getattr(self, "found", []), *(v for k, v in attrs if k in ("src", "href", "xlink:href", "action") and v)]
+
+
+def test_the_page_holds_everything_and_asks_nobody(searched, tmp_path):
+    records = sweep(searched, SweepFolder(tmp_path / "s"), 16)
+    page = render_page(searched, records)
+    for title in ("History", "Parallel coordinates", "Importances", "Learning curves", *searched.search.space):
+        assert f"<h4>{title}</h4>" in page
+    assert "16 of 30 trials have ended" in page
+    best = max(r["best_auc"] for r in records if r["best_auc"] is not None)
+    assert f"{best:.4f}" in page
+    assert "the loss is &lt;not&gt; finite" in page
+    parser = Outside()
+    parser.feed(page)
+    assert all(address.startswith(("#", "data:")) for address in parser.found)
+    assert not re.search(r"url\((?!#)|@import", page)
+    assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
+    hover = [json.loads(text.replace("&#34;", '"')) for text in re.findall(r'data-hover="([^"]*)"', page)]
+    assert len(hover[0]) == sum(r["best_auc"] is not None for r in records)
+    assert render_page(searched, records) == page
+
+
+@pytest.mark.parametrize("trials", [1, 2, 5])
+def test_a_page_of_few_trials_leaves_out_what_they_cannot_show(searched, tmp_path, trials):
+    records = sweep(searched, SweepFolder(tmp_path / "s"), trials)
+    page = render_page(searched, records)
+    assert ("Parallel coordinates" in page) == (trials > 1)
+    assert ("Importances" in page) == (trials > 4)
+    assert "Importances" not in render_page(searched, [{**r, "best_auc": 0.5} for r in records])
+    failed = [{**r, "state": "FAIL", "best_auc": None, "epoch": None, "error": "lost"} for r in records]
+    assert "Why trials failed" in render_page(searched, failed)
+    assert "<figure" not in render_page(searched, failed)
+
+
+def test_importance_finds_the_setting_that_matters(searched, tmp_path):
+    records = sweep(searched, SweepFolder(tmp_path / "s"), 30)
+    shares = importances([r for r in records if r["best_auc"] is not None], distributions(searched))
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert max(shares, key=lambda name: shares[name]) == "training.lr"
+    assert shares["training.lr"] > 0.5
+
+
+def test_the_database_is_what_optuna_dashboard_reads(searched, tmp_path):
+    folder = SweepFolder(tmp_path / "s")
+    records = sweep(searched, folder, 14)
+    Results(searched, folder).write(records, last=True)
+    study = optuna.load_study(study_name="searched", storage=f"sqlite:///{folder.path}/study.db")
+    assert [t.params for t in study.trials] == [r["values"] for r in records]
+    assert [t.state for t in study.trials] == [TrialState[r["state"]] for r in records]
+    assert [t.value for t in study.trials] == [r["best_auc"] for r in records]
+    assert study.trials[0].intermediate_values == pytest.approx(dict(enumerate([0.7, 0.7, 0.8, 0.8], 1)), abs=0.2)
+    assert list(study.trials[0].intermediate_values.values()) == sorted(study.trials[0].intermediate_values.values())
+
+
+def test_the_live_table_shows_running_trials_and_the_best(searched, tmp_path):
+    console = Console(record=True, width=110)
+
+    class Stub:
+        def update(self, table):
+            self.table = table
+
+    live = Stub()
+    table = LiveTable(30, 4, live, [])
+    records = sweep(searched, SweepFolder(tmp_path / "s"), 12)
+    for n, record in enumerate(records):
+        table.began(record["number"], record["values"])
+        for epoch, auc in enumerate(record["aucs"], 1):
+            table.epoch(record["number"], epoch, auc, auc)
+        if n < 11:
+            table.ended(record, records[: n + 1])
+    console.print(live.table)
+    text = console.export_text()
+    assert "11 of 30 trials ended (2 stopped early, 0 failed)" in text
+    assert re.search(r"11 +│ running +│ +4/4", text)
+    best = max(records[:11], key=lambda r: r["best_auc"])
+    assert re.search(rf"{best['number']} +│ \w+ +│ +\d/4 +│ +[\d.]+ +│ +{best['best_auc']:.4f}", text)
+
+
+def test_without_a_terminal_there_are_plain_lines(caplog, capsys):
+    with caplog.at_level("INFO", logger="sacro_ray"), display(5, 4, []) as shown:
+        assert type(shown) is Display
+        shown.began(0, {"training.lr": 0.001})
+        shown.ended(record_of(0, {"training.lr": 0.003, "training.mixup_alpha": 0.0}), [])
+    assert "trial 0: lr = 0.001" in caplog.text
+    assert "trial 0 COMPLETE: AUC 0.9000 after 4 epochs" in caplog.text
+    assert capsys.readouterr().err == ""
