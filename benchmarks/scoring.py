@@ -23,6 +23,7 @@ from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.cluster.scoring_inputs import Item, list_items
 from sacro_ray.cluster.scoring_reading import prepare_item
 from sacro_ray.cluster.scoring_stream import pool_for, quiet_ray, stream_parts
+from sacro_ray.cluster.scoring_workers import Outputs
 from sacro_ray.config import Experiment
 from sacro_ray.learning.inference import score_batch
 from sacro_ray.learning.place import Place, resolved_precision
@@ -64,7 +65,7 @@ def streamed(items: list[Item], run: Path, experiment: Experiment, size_px: int)
     parts = range(-(-len(items) // BATCH))
     pool = pool_for(experiment, ray.cluster_resources(), len(parts))
     start, counted, first_s = time.perf_counter(), 0, 0.0
-    for done, (_, rows) in enumerate(stream_parts(run, experiment, size_px, False, items, parts, BATCH, pool), start=1):
+    for done, (_, rows) in enumerate(stream_parts(run, experiment, size_px, Outputs(), items, parts, BATCH, pool), start=1):
         if done <= pool.workers:
             first_s = time.perf_counter() - start
         else:

@@ -24,12 +24,23 @@ def main(argv: list[str]) -> Path:
     parser.add_argument(
         "--explain", action="store_true", help="also a Grad-CAM overlay a radiograph, and a contact sheet of all"
     )
+    parser.add_argument(
+        "--dicom-out",
+        action="store_true",
+        help="also, for each DICOM file, a Secondary Capture of the overlay and a structured report for the same study",
+    )
     command.add_common(parser)
     arguments = parser.parse_args(argv)
     from sacro_ray.cluster.scoring import score_input
 
     return score_input(
-        Path(arguments.run), arguments.input, Path(arguments.out), arguments.address, arguments.set, arguments.explain
+        Path(arguments.run),
+        arguments.input,
+        Path(arguments.out),
+        arguments.address,
+        arguments.set,
+        explain=arguments.explain,
+        dicom_out=arguments.dicom_out,
     )
 
 

@@ -11,16 +11,19 @@ from typing import Any
 import ray
 import torch
 
+from sacro_ray import __version__
 from sacro_ray.cluster.runtime import answer, ray_session
 from sacro_ray.cluster.scoring_inputs import Item, list_items
 from sacro_ray.cluster.scoring_overlays import write_contact_sheet
 from sacro_ray.cluster.scoring_results import ScoresFolder, counts_of, input_digest
 from sacro_ray.cluster.scoring_stream import pool_for, quiet_ray, stream_parts
+from sacro_ray.cluster.scoring_workers import Outputs
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.progress import Progress
 from sacro_ray.errors import UserError
 from sacro_ray.evaluation.metrics import all_cutoffs
 from sacro_ray.evaluation.predictions import read_predictions
+from sacro_ray.imaging.results_dicom import Model
 from sacro_ray.learning.familiarity import load_familiarity, write_familiarity
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import RunFolder
@@ -31,11 +34,18 @@ FEWEST_PARTS = 16
 
 
 def score_input(
-    run: Path, given: str | Path, out: Path, address: str | None = None, overrides: Sequence[str] = (), explain: bool = False
+    run: Path,
+    given: str | Path,
+    out: Path,
+    address: str | None = None,
+    overrides: Sequence[str] = (),
+    explain: bool = False,
+    dicom_out: bool = False,
 ) -> Path:
     """Score all radiographs of an input with a run's best network; answers the path of scores.csv.
 
     With `explain`, a Grad-CAM overlay of each goes into overlays/, and contact_sheet.html shows them sorted by probability.
+    With `dicom_out`, a Secondary Capture of the overlay and a structured report of each DICOM file go into dicom/.
     Started again with the same input, it goes on from the parts that are complete; what is complete altogether is left alone.
 
     Raises:
@@ -48,7 +58,9 @@ def score_input(
     out = out.resolve()
     items = list_items(str(given), without=out)
     results = ScoresFolder(out, part_size(len(items), experiment.scoring.batch_size))
-    results.claim(_identity(experiment, description, cutoffs, str(given), items, explain, results.part_size))
+    model = Model(experiment.name, str(description["sha256"]), __version__, cutoffs) if dicom_out else None
+    outputs = Outputs(explain, model)
+    results.claim(_identity(experiment, description, cutoffs, str(given), items, outputs, results.part_size))
     if results.scores.exists():
         log.info("the scores in %s are complete", out)
         counts = counts_of(results.scores)
@@ -57,9 +69,10 @@ def score_input(
         if missing:
             quiet_ray()
             with ray_session(address):
-                _ensure_familiarity(folder)
-                _score_parts(folder, experiment, int(description["size_px"]), explain, items, results, missing)
-        counts = results.finish(len(items), cutoffs, explain)
+                ensure_familiarity(folder)
+                _score_parts(folder, experiment, int(description["size_px"]), outputs, items, results, missing)
+        files = ["overlay"] * explain + ["secondary_capture", "report"] * dicom_out
+        counts = results.finish(len(items), cutoffs, files)
     if explain:
         sheet = out / "contact_sheet.html"
         write_contact_sheet(sheet, results.rows(), cutoffs, experiment.name)
@@ -68,7 +81,7 @@ def score_input(
     return results.scores
 
 
-def _ensure_familiarity(folder: RunFolder) -> None:
+def ensure_familiarity(folder: RunFolder) -> None:
     """See that the statistic of training features is there; without the prepared training cohorts scoring goes on without it."""
     if load_familiarity(folder) is not None:
         return
@@ -118,7 +131,7 @@ def _identity(
     cutoffs: Mapping[str, float],
     given: str,
     items: Sequence[Item],
-    explain: bool,
+    outputs: Outputs,
     size: int,
 ) -> dict[str, Any]:
     """What makes two scorings the same: network, preparation, cut-offs, and input."""
@@ -133,7 +146,9 @@ def _identity(
         "prepare": experiment.prepare.model_dump(mode="json"),
         "cutoffs": dict(cutoffs),
         "batch_size": size,
-        "explain": explain,
+        "explain": outputs.overlays,
+        # Where it was not asked for it is not named: folders from before it could be asked for go on.
+        **({"dicom_out": True, "version": __version__} if outputs.model else {}),
         "input": os.path.abspath(given),
         "radiographs": len(items),
         "files": input_digest(items),
@@ -144,7 +159,7 @@ def _score_parts(
     folder: RunFolder,
     experiment: Experiment,
     size_px: int,
-    explain: bool,
+    outputs: Outputs,
     items: Sequence[Item],
     results: ScoresFolder,
     missing: Sequence[int],
@@ -155,7 +170,7 @@ def _score_parts(
         log.info("going on: %d of %d radiographs are scored", len(items) - left, len(items))
     progress = Progress("scored", left)
     pool = pool_for(experiment, ray.cluster_resources(), len(missing))
-    for number, rows in stream_parts(folder.path, experiment, size_px, explain, items, missing, results.part_size, pool):
+    for number, rows in stream_parts(folder.path, experiment, size_px, outputs, items, missing, results.part_size, pool):
         results.write_part(number, rows)
         progress.advance(len(rows))
     progress.close()

@@ -1,5 +1,6 @@
 """Explanations on paper: an overlay a radiograph, and a contact sheet of all, sorted by probability."""
 
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,36 @@ SMALLEST_SIDE_PX = 384
 TEMPLATE = Path(__file__).with_name("contact_sheet.html")
 
 
-def overlay_png(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
-    """A Grad-CAM map in colour over the radiograph, as PNG.
+def overlay_picture(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A Grad-CAM map in colour over the radiograph.
 
     Args:
         image: uint8 (H, W), as the network saw it.
         heat: float32 (H, W) in [0, 1], from `grad_cam`.
-    """
-    from sacro_ray.cluster.final_evaluation import as_png, overlay  # matplotlib, which scoring alone does not need
 
+    Returns:
+        uint8 (height, width, 3), enlarged like `enlarged`.
+    """
+    from sacro_ray.cluster.final_evaluation import overlay  # matplotlib, which scoring alone does not need
+
+    larger = enlarged(image)
+    size = (larger.shape[1], larger.shape[0])
+    smooth = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR))
+    return overlay(larger, smooth.clip(0, 1))
+
+
+def enlarged(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The radiograph, uint8 (H, W), with a longest side of at least `SMALLEST_SIDE_PX`."""
     factor = max(1.0, SMALLEST_SIDE_PX / max(image.shape))
     size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
-    larger = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-    smooth = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR))
-    return as_png(overlay(larger, smooth.clip(0, 1)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+def as_png(pixels: NDArray[np.uint8]) -> bytes:
+    """uint8 (H, W) or (H, W, 3) as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def write_contact_sheet(path: Path, rows: Iterable[Mapping[str, Any]], cutoffs: Mapping[str, float], title: str) -> None:

@@ -29,9 +29,13 @@ PART = pa.schema(
         ("quality", pa.string()),
         ("familiarity", pa.float64()),
         ("overlay", pa.binary()),
+        ("secondary_capture", pa.binary()),
+        ("report", pa.binary()),
     ]
 )
-"""What a worker answers for each radiograph; `index` is its place in the input, `overlay` the bytes of a PNG file or null."""
+"""What a worker answers for each radiograph; `index` is its place in the input, the columns of `FILES` hold bytes of files or null."""
+FILES = {"overlay": "overlays/{:08d}.png", "secondary_capture": "dicom/{:08d}_sc.dcm", "report": "dicom/{:08d}_sr.dcm"}
+"""Column by column, where a radiograph's file goes: named by its place in the input, never by anything of the patient's."""
 
 
 @dataclass(frozen=True)
@@ -90,36 +94,37 @@ class ScoresFolder:
                 yield from batch.to_pylist()
 
     def write_part(self, number: int, rows: pa.Table) -> None:
-        """Keep the results of a part: the overlays first, then the rows, which make the part complete."""
-        names: list[str | None] = []
-        for index, png in zip(rows["index"].to_pylist(), rows["overlay"].to_pylist(), strict=True):
-            name = f"overlays/{index:08d}.png"
-            names.append(None if png is None else name)
-            if png is not None:
-                write_atomically(self.path / name, png)
-        kept = rows.drop_columns("overlay").append_column("overlay", pa.array(names, pa.string()))
+        """Keep the results of a part: the files first, then the rows, which make the part complete."""
+        kept, indices = rows, rows["index"].to_pylist()
+        for column, pattern in FILES.items():
+            names: list[str | None] = []
+            for index, data in zip(indices, rows[column].to_pylist(), strict=True):
+                names.append(None if data is None else pattern.format(index))
+                if data is not None:
+                    write_atomically(self.path / pattern.format(index), data)
+            kept = kept.set_column(kept.schema.get_field_index(column), column, pa.array(names, pa.string()))
         write_whole(self.part(number), lambda temporary: pq.write_table(kept, temporary))
 
-    def finish(self, total: int, cutoffs: Mapping[str, float], explained: bool) -> Counter[str]:
+    def finish(self, total: int, cutoffs: Mapping[str, float], files: Iterable[str] = ()) -> Counter[str]:
         """Put scores.parquet and scores.csv together, a part in memory at a time; the parts are then removed.
 
         Args:
             total: Radiographs of the input.
             cutoffs: Cut-off by name; a radiograph is called positive when probability >= cutoff.
-            explained: There are overlays.
+            files: Columns of `FILES` that were asked for.
 
         Returns:
             How many radiographs have which status, and which call at which cut-off.
         """
+        wanted = set(files)
         calls = [pa.field(f"definite_{name}", pa.int8()) for name in cutoffs]
-        overlay = [pa.field("overlay", pa.string())] if explained else []
         schema = pa.schema(
             [
                 *(PART.field(name) for name in ("input", "status", "error", "probability")),
                 *calls,
                 PART.field("quality"),
                 PART.field("familiarity"),
-                *overlay,
+                *(pa.field(name, pa.string()) for name in FILES if name in wanted),
             ]
         )
         counts: Counter[str] = Counter()

@@ -14,7 +14,7 @@ import ray.data
 from ray.data import ActorPoolStrategy
 
 from sacro_ray.cluster.scoring_inputs import Item
-from sacro_ray.cluster.scoring_workers import Attempts, Reader, ReaderAndScorer, Scorer
+from sacro_ray.cluster.scoring_workers import Attempts, Outputs, Reader, ReaderAndScorer, Scorer
 from sacro_ray.config import Experiment
 
 ITEMS = pa.schema(
@@ -58,7 +58,7 @@ def stream_parts(
     run: Path,
     experiment: Experiment,
     size_px: int,
-    explain: bool,
+    outputs: Outputs,
     items: Sequence[Item],
     parts: Sequence[int],
     size: int,
@@ -70,7 +70,7 @@ def stream_parts(
         run: The run folder.
         experiment: Its configuration, with overrides.
         size_px: Side of the network's input, pixels.
-        explain: Make overlays.
+        outputs: What is made beside the rows.
         items: The whole input.
         parts: Numbers of the parts to score: part k is `items[k * size : (k + 1) * size]`.
         size: Radiographs a part.
@@ -80,7 +80,7 @@ def stream_parts(
         Number and rows (columns of `PART`) of each part, whole, each once, in the order in which they are done.
     """
     waiting: dict[int, list[pa.Table]] = {}
-    for table in _blocks(run, experiment, size_px, explain, _tables(items, parts, size), size, pool):
+    for table in _blocks(run, experiment, size_px, outputs, _tables(items, parts, size), size, pool):
         for number in table["part"].unique().to_pylist():
             waiting.setdefault(number, []).append(table.filter(pc.equal(table["part"], number)).drop_columns("part"))
             if sum(len(rows) for rows in waiting[number]) == len(items[number * size : (number + 1) * size]):
@@ -96,7 +96,7 @@ def quiet_ray() -> None:
 
 
 def _blocks(
-    run: Path, experiment: Experiment, size_px: int, explain: bool, tables: list[pa.Table], size: int, pool: Pool
+    run: Path, experiment: Experiment, size_px: int, outputs: Outputs, tables: list[pa.Table], size: int, pool: Pool
 ) -> Iterator[pa.Table]:
     ray.data.DataContext.get_current().enable_progress_bars = False
     attempts = ray.remote(num_cpus=0)(Attempts).remote()
@@ -105,10 +105,10 @@ def _blocks(
     actors = ActorPoolStrategy(min_size=1, max_size=pool.workers, initial_size=pool.workers)
     if pool.reading_apart:
         read = dataset.map_batches(Reader(experiment, size_px, attempts).__call__, **common)
-        network = (run, experiment, explain)
+        network = (run, experiment, outputs)
         scored = read.map_batches(Scorer, fn_constructor_args=network, compute=actors, num_gpus=pool.gpus, **common)
     else:
-        whole = (run, experiment, explain, size_px, attempts)
+        whole = (run, experiment, outputs, size_px, attempts)
         scored = dataset.map_batches(ReaderAndScorer, fn_constructor_args=whole, compute=actors, num_gpus=pool.gpus, **common)
     yield from scored.iter_batches(batch_size=None, batch_format="pyarrow")
 

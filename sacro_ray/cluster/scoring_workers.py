@@ -1,30 +1,38 @@
 """What runs on the cluster's machines: parts of the input read, and scored."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
-import torch
 from numpy.typing import NDArray
 
 from sacro_ray.cluster.scoring_inputs import Item
-from sacro_ray.cluster.scoring_overlays import overlay_png
+from sacro_ray.cluster.scoring_network import Scored, ScoringNetwork
+from sacro_ray.cluster.scoring_overlays import as_png
 from sacro_ray.cluster.scoring_reading import Prepared, prepare_apart, prepare_here
 from sacro_ray.cluster.scoring_results import PART
 from sacro_ray.config import Experiment
-from sacro_ray.learning.explanation import grad_cam
-from sacro_ray.learning.familiarity import Tap, load_familiarity, tapped
-from sacro_ray.learning.inference import probability, score_batch
-from sacro_ray.learning.place import Place
-from sacro_ray.learning.predictions import load_best_network
+from sacro_ray.imaging.results_dicom import Model, Objects, is_dicom_file, result_objects
 from sacro_ray.learning.run_folder import RunFolder
 
 LAST_ATTEMPT = 5
 """Deaths of its worker after which a part is given up: its radiographs become errors."""
-UNFAMILIAR_DISTANCE = 1.5
-"""Of the distance that 99 % of the validation radiographs keep; farther is marked as `unfamiliar`. docs/scoring.md has what that marks."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is made of a radiograph beside its row.
+
+    Attributes:
+        overlays: A Grad-CAM overlay as PNG.
+        model: For a Secondary Capture and a structured report of a DICOM file, what they say about the network; None: neither.
+    """
+
+    overlays: bool = False
+    model: Model | None = None
 
 
 class Attempts:
@@ -49,7 +57,14 @@ class Reader:
         self.experiment, self.size_px, self.attempts = experiment, size_px, attempts
 
     def __call__(self, part: pa.Table) -> pa.Table:
-        """Columns of `Item`, `index` and `part` -> `index`, `part`, `input`, `error`, `quality`, and `square` (bytes, row by row)."""
+        """Read a part.
+
+        Args:
+            part: Columns of `Item`, `index` and `part`.
+
+        Returns:
+            `index`, `part`, `input`, `error`, `quality`, `file` (the path, of a file of its own), and `square` (bytes, row by row).
+        """
         items = [item_of(row) for row in part.select(list(Item.__dataclass_fields__)).to_pylist()]
         numbers = part["part"].unique().to_pylist()
         attempt = max(ray.get([self.attempts.begin.remote(number) for number in numbers]))
@@ -65,79 +80,77 @@ class Reader:
                 "input": part["input"],
                 "error": pa.array([radiograph.error for radiograph in prepared], pa.string()),
                 "quality": pa.array([" ".join(radiograph.flags) for radiograph in prepared], pa.string()),
+                "file": pa.array([item.path if item.offset is None else None for item in items], pa.string()),
                 "square": pa.array([_as_bytes(radiograph.square) for radiograph in prepared], pa.binary()),
             }
         )
 
 
 class Scorer:
-    """Holds the network and scores what was read.
+    """Holds the network and scores what was read."""
 
-    With `explain` the rows carry an overlay.
-    """
-
-    def __init__(self, run: Path, experiment: Experiment, explain: bool) -> None:
-        gpu = bool(ray.get_gpu_ids())
-        self.place = Place(torch.device("cuda" if gpu else "cpu"))
-        if not gpu:
-            torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
-        self.experiment, self.explain = experiment, explain
-        self.network, _, self.size_px = load_best_network(RunFolder(run), self.place)
-        self.familiarity = load_familiarity(RunFolder(run))
+    def __init__(self, run: Path, experiment: Experiment, outputs: Outputs) -> None:
+        threads = int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))
+        self.outputs = outputs
+        self.network = ScoringNetwork(RunFolder(run), experiment, bool(ray.get_gpu_ids()), threads)
 
     def __call__(self, read: pa.Table) -> pa.Table:
         """What `Reader` answers -> the columns of `PART`, and `part`."""
-        squares = read["square"].to_pylist()
-        readable = [row for row, square in enumerate(squares) if square is not None]
-        scores: list[float | None] = [None] * len(read)
-        familiar: list[float | None] = [None] * len(read)
-        flags = read["quality"].to_pylist()
-        overlays: list[bytes | None] = [None] * len(read)
+        rows = read.to_pylist()
+        found: dict[int, Scored] = {}
+        pictures: dict[int, NDArray[np.uint8]] = {}
+        readable = [number for number, row in enumerate(rows) if row["square"] is not None]
         if readable:
-            images = np.stack([self._image(squares[row]) for row in readable])
-            with tapped(self.network) as tap:
-                found = self._score(images)
-            percentages, strange = self._familiar(tap)
-            for row, score, percentage, flagged in zip(readable, found, percentages, strange, strict=True):
-                scores[row], familiar[row] = float(score), percentage
-                flags[row] = f"{flags[row]} unfamiliar".strip() if flagged else flags[row]
-            if self.explain:
-                for row, image, heat in zip(readable, images, grad_cam(self.network, images, self.place), strict=True):
-                    overlays[row] = overlay_png(image, heat)
-        columns = {
-            "index": read["index"],
-            "input": read["input"],
-            "status": pa.array(["error" if score is None else "ok" for score in scores], pa.string()),
-            "error": read["error"],
-            "probability": pa.array(scores, pa.float64()),
-            "quality": pa.array(flags, pa.string()),
-            "familiarity": pa.array(familiar, pa.float64()),
-            "overlay": pa.array(overlays, pa.binary()),
+            images = np.stack([self._image(rows[number]["square"]) for number in readable])
+            found = dict(zip(readable, self.network.score(images), strict=True))
+            if self.outputs != Outputs():
+                pictures = dict(zip(readable, self.network.overlays(images), strict=True))
+        answers = [self._answer(row, found.get(number), pictures.get(number)) for number, row in enumerate(rows)]
+        return pa.Table.from_pylist(answers, schema=PART).append_column("part", read["part"])
+
+    def _answer(self, row: dict[str, Any], scored: Scored | None, picture: NDArray[np.uint8] | None) -> dict[str, Any]:
+        """A row of `PART`."""
+        answer = {name: row[name] for name in ("index", "input", "error", "quality")}
+        if scored is None:
+            return {**answer, "status": "error"}
+        flags = [*row["quality"].split(), *scored.flags]
+        objects, failed = self._objects(row["file"], scored, flags, picture)
+        return {
+            **answer,
+            "status": "ok",
+            "probability": scored.probability,
+            "familiarity": scored.familiarity,
+            "quality": " ".join([*flags, *failed]),
+            "overlay": as_png(picture) if self.outputs.overlays and picture is not None else None,
+            "secondary_capture": objects.capture if objects else None,
+            "report": objects.report if objects else None,
         }
-        return pa.table(columns, schema=PART).append_column("part", read["part"])
+
+    def _objects(
+        self, file: str | None, scored: Scored, flags: list[str], picture: NDArray[np.uint8] | None
+    ) -> tuple[Objects | None, list[str]]:
+        """The DICOM objects of a DICOM file where they are asked for, or the flag that says that there are none."""
+        if self.outputs.model is None or picture is None or file is None:
+            return None, []
+        try:
+            data = Path(file).read_bytes()
+            if not is_dicom_file(data):
+                return None, []
+            objects = result_objects(data, picture, scored.probability, flags, scored.familiarity, self.outputs.model)
+        except Exception:
+            # Whatever it says may quote the header. The score stands.
+            objects = None
+        return objects, [] if objects else ["no_report"]
 
     def _image(self, square: bytes) -> NDArray[np.uint8]:
-        return np.frombuffer(square, dtype=np.uint8).reshape(self.size_px, self.size_px)
-
-    def _familiar(self, tap: Tap) -> tuple[list[float | None], list[bool]]:
-        """The column `familiarity`, and which radiographs are to be marked."""
-        features = tap.features()
-        if self.familiarity is None:
-            return [None] * len(features), [False] * len(features)
-        far = self.familiarity.relative_distances(features) > UNFAMILIAR_DISTANCE
-        return self.familiarity.percentages(features).round(1).tolist(), far.tolist()
-
-    def _score(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        training = self.experiment.training
-        logits = score_batch(self.network, images, self.place, training.precision, training.flip_at_inference)
-        return probability(logits.astype(np.float64))
+        return np.frombuffer(square, dtype=np.uint8).reshape(self.network.size_px, self.network.size_px)
 
 
 class ReaderAndScorer:
     """Both in one worker, for machines without a GPU: as many of these as there are CPUs keep all of them busy."""
 
-    def __init__(self, run: Path, experiment: Experiment, explain: bool, size_px: int, attempts: Any) -> None:
-        self.read, self.score = Reader(experiment, size_px, attempts), Scorer(run, experiment, explain)
+    def __init__(self, run: Path, experiment: Experiment, outputs: Outputs, size_px: int, attempts: Any) -> None:
+        self.read, self.score = Reader(experiment, size_px, attempts), Scorer(run, experiment, outputs)
 
     def __call__(self, part: pa.Table) -> pa.Table:
         """Columns of `Item`, `index` and `part` -> the columns of `PART`, and `part`."""

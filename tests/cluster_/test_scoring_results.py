@@ -24,6 +24,8 @@ def part(first: int, probabilities: list[float | None]) -> pa.Table:
             "quality": "small" if i else "",
             "familiarity": None if value is None else 50.0,
             "overlay": None,
+            "secondary_capture": None,
+            "report": None,
         }
         for i, value in enumerate(probabilities)
     ]
@@ -39,7 +41,7 @@ def test_parts_in_any_order_become_one_table_in_the_order_of_the_input(tmp_path)
     folder.write_part(0, part(0, [0.2, None, 0.5]))
     assert folder.missing(8) == [1]
     folder.write_part(1, part(3, [0.49999999, 0.999999999, None]))
-    counts = folder.finish(8, CUTOFFS, explained=False)
+    counts = folder.finish(8, CUTOFFS)
     with folder.scores.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["input"] for row in rows] == [f"f{i}" for i in range(8)]
@@ -56,7 +58,7 @@ def test_both_tables_say_the_same_with_types_in_the_one(tmp_path):
     folder = ScoresFolder(tmp_path / "scores", 3)
     folder.claim({})
     folder.write_part(0, part(0, [0.25, None]))
-    folder.finish(2, CUTOFFS, explained=False)
+    folder.finish(2, CUTOFFS)
     table = pq.read_table(folder.path / "scores.parquet")
     first = ["input", "status", "error", "probability", "definite_sensitivity", "definite_specificity", "definite_balanced"]
     assert table.column_names[:7] == first
@@ -71,10 +73,26 @@ def test_overlays_are_files_named_in_the_table(tmp_path):
     rows = part(0, [0.25, None])
     png = pa.array([b"picture" if status == "ok" else None for status in rows["status"].to_pylist()], pa.binary())
     folder.write_part(0, rows.set_column(rows.schema.get_field_index("overlay"), "overlay", png))
-    folder.finish(2, CUTOFFS, explained=True)
+    folder.finish(2, CUTOFFS, files=["overlay"])
     ok, failed = folder.rows()
     assert (folder.path / ok["overlay"]).read_bytes() == b"picture"
     assert failed["overlay"] is None
+
+
+def test_dicom_files_are_there_before_their_row_and_replaced_by_another_try(tmp_path):
+    folder = ScoresFolder(tmp_path / "scores", 1)
+    folder.claim({})
+    for word in (b"first", b"second"):  # as after a kill between the files and the rows
+        rows = part(0, [0.25])
+        for name in ("secondary_capture", "report"):
+            rows = rows.set_column(rows.schema.get_field_index(name), name, pa.array([word + name.encode()], pa.binary()))
+        folder.write_part(0, rows)
+    folder.finish(1, CUTOFFS, files=["secondary_capture", "report"])
+    (row,) = folder.rows()
+    assert (row["secondary_capture"], row["report"]) == ("dicom/00000000_sc.dcm", "dicom/00000000_sr.dcm")
+    assert (folder.path / row["report"]).read_bytes() == b"secondreport"
+    assert sorted(path.name for path in (folder.path / "dicom").iterdir()) == ["00000000_sc.dcm", "00000000_sr.dcm"]
+    assert "overlay" not in row
 
 
 def test_the_scores_of_another_run_are_kept(tmp_path):

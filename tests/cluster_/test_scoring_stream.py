@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -13,6 +14,7 @@ from sacro_ray.cluster import scoring
 from sacro_ray.cluster.scoring_inputs import list_items
 from sacro_ray.cluster.scoring_results import PARTS
 from sacro_ray.cluster.scoring_stream import Pool, pool_for, stream_parts
+from sacro_ray.cluster.scoring_workers import Outputs
 from sacro_ray.errors import UserError
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -51,18 +53,21 @@ def test_a_folder_of_good_and_bad_files_gives_a_row_each_in_order(local_ray, exp
     folder = tmp_path / "films"
     folder.mkdir()
     rng = np.random.default_rng(0)
+    studies = {
+        i: {"StudyInstanceUID": f"1.2.3.{i}", "SeriesInstanceUID": "1.2.4", "SOPInstanceUID": f"1.2.5.{i}"} for i in range(20)
+    }
     for i in range(40):
         if i % 4 == 3:
             (folder / f"{i:02d}.dcm").write_bytes(b"" if i % 8 == 3 else b"damaged")
         elif i % 4 == 1:
             (folder / f"{i:02d}").write_bytes(
-                make_dicom(rng.integers(0, 4096, (50, 60)).astype(np.uint16), PatientName="Doe^Jane")
+                make_dicom(rng.integers(0, 4096, (50, 60)).astype(np.uint16), PatientName="Doe^Jane", **studies.get(i, {}))
             )
         else:
             Image.fromarray(rng.integers(0, 255, (60, 50), dtype=np.uint8)).save(folder / f"{i:02d}.png")
     (folder / "readme.txt").write_text("not a film")
     out = tmp_path / "scores"
-    path = scoring.score_input(random_run.path, folder, out, explain=True, overrides=ONE_WORKER)
+    path = scoring.score_input(random_run.path, folder, out, overrides=ONE_WORKER, explain=True, dicom_out=True)
     rows = rows_of(path)
     assert [row["input"] for row in rows] == sorted(p.name for p in folder.iterdir() if p.name != "readme.txt")
     cutoffs = scoring.cutoffs_of(random_run, experiment)
@@ -74,6 +79,16 @@ def test_a_folder_of_good_and_bad_files_gives_a_row_each_in_order(local_ray, exp
             assert row[f"definite_{name}"] == expected
         if row["status"] == "ok":
             assert Image.open(out / row["overlay"]).size == (384, 384)
+        written = [row["secondary_capture"], row["report"]]
+        if i % 4 == 1 and i in studies:
+            capture, report = (pydicom.dcmread(out / name) for name in written)
+            assert capture.StudyInstanceUID == report.StudyInstanceUID == f"1.2.3.{i}"
+            assert capture.SourceImageSequence[0].ReferencedSOPInstanceUID == f"1.2.5.{i}"
+            assert (capture.PatientName, report.Modality) == ("Doe^Jane", "SR")
+        else:
+            assert written == ["", ""]
+        assert ("no_report" in row["quality"]) == (i % 4 == 1 and i not in studies)
+    assert len(list((out / "dicom").iterdir())) == 10
     text = path.read_text() + (out / "scoring.json").read_text() + (out / "contact_sheet.html").read_text()
     assert "Doe" not in text
     shown = [
@@ -130,7 +145,7 @@ def test_complete_scores_are_left_alone_and_other_input_is_refused(whole, experi
 
 def test_reading_apart_as_with_gpus_gives_the_same_rows(whole, experiment, random_run, tmp_path):
     items = list_items(str(Path(experiment.cohorts["ours"].table)), tmp_path)[:16]
-    stream = stream_parts(random_run.path, experiment, 48, False, items, [0, 1, 2], 7, Pool(1, 0, reading_apart=True))
+    stream = stream_parts(random_run.path, experiment, 48, Outputs(), items, [0, 1, 2], 7, Pool(1, 0, reading_apart=True))
     parts = {number: rows.to_pylist() for number, rows in stream}
     assert [len(parts[number]) for number in range(3)] == [7, 7, 2]
     found = {row["input"]: row["probability"] for number in range(3) for row in parts[number]}
