@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-all check format clean
+.PHONY: install demo test test-all test-cluster check format clean
 
 install: .venv/installed
 
@@ -19,6 +19,12 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest -q -m 'slow or not slow'
+
+# As root on Debian or Ubuntu: machines for a cluster are made of network namespaces, and a batch queue of slurm-wlm.
+test-cluster: install
+	apt-get update --quiet
+	apt-get install --yes --quiet --no-install-recommends openssh-server openssh-client rsync iproute2 slurm-wlm munge prometheus
+	$(BIN)/python -m pytest -q -m cluster tests/cluster
 
 check: install
 	$(BIN)/ruff check .

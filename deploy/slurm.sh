@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# sacro_ray on a Slurm cluster: one Ray over all nodes of a batch job, started before the command and stopped after it.
+#  1. on the login node, in the repository, on a file system that all nodes share:  make install   (sets up .venv; Python as on the nodes)
+#  2. look at the #SBATCH lines below; what is given to sbatch on its command line goes before them
+#  3. sbatch deploy/slurm.sh -m sacro_ray.train experiments/paper.toml      (the arguments are python's)
+#  4. tail -f slurm-JOBID.out; a training that was stopped, or ran out of its time, goes on when it is submitted again
+#  5. sbatch --nodes=1 deploy/slurm.sh -m sacro_ray.tune experiments/paper.toml --trials 40    (one node is as good as several)
+#SBATCH --job-name=sacro_ray
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --gpus-per-node=1
+#SBATCH --time=24:00:00
+#SBATCH --open-mode=append
+set -euo pipefail
+
+if [ "$#" -eq 0 ]; then
+    echo "error: no command; give python's arguments: sbatch deploy/slurm.sh -m sacro_ray.train experiments/paper.toml" >&2
+    exit 2
+fi
+cd "${SLURM_SUBMIT_DIR:?not inside a Slurm job; start this script with sbatch}"
+export PATH="$PWD/.venv/bin:$PATH"
+
+# A token for this job alone: nodes may be shared with others, and Ray runs whatever it is sent.
+RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
+export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_worker_niceness=0
+# Slurm's batch step offers fewer CPUs to srun than the job has, unless told.
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
+
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+ip=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" hostname --all-ip-addresses | awk '{print $1}')
+port=$((20000 + SLURM_JOB_ID % 10000))
+temporary="/tmp/ray-$SLURM_JOB_ID"
+what=(--num-cpus "$SRUN_CPUS_PER_TASK" --disable-usage-stats --block)
+[ -z "${SLURM_GPUS_ON_NODE:-}" ] || what+=(--num-gpus "$SLURM_GPUS_ON_NODE")
+
+# Ending our own steps ends their Ray, and no other job's on the same nodes, as `ray stop` would.
+stop() {
+    trap - EXIT TERM INT
+    # shellcheck disable=SC2046
+    kill $(jobs -p) 2>/dev/null || true
+    wait || true
+    rm -rf "$temporary"
+}
+trap stop EXIT
+trap 'exit 143' TERM INT
+
+srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" ray start --head --node-ip-address="$ip" --port="$port" \
+    --ray-client-server-port="$((port + 10000))" --dashboard-host=127.0.0.1 --temp-dir="$temporary" "${what[@]}" &
+if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
+    srun --overlap --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) --exclude="$head" \
+        bash -c 'until ray start "$@"; do sleep 5; done' start --address="$ip:$port" "${what[@]}" &
+fi
+export RAY_ADDRESS="$ip:$port"
+timeout 600 python - "$SLURM_JOB_NUM_NODES" <<'PYTHON'
+import sys, time
+import ray
+
+while not ray.is_initialized():
+    try:
+        ray.init(log_to_driver=False, logging_level="ERROR")
+    except ConnectionError:
+        time.sleep(2)
+while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[1]):
+    time.sleep(2)
+PYTHON
+python "$@"
