@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import optuna
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from sacro_ray.cluster.sweep_display import values_text
 from sacro_ray.cluster.sweep_folder import Record
 from sacro_ray.cluster.sweep_study import frozen
-from sacro_ray.evaluation.plotting import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PAPER, PURPLE, Chart, panel, style
+from sacro_ray.evaluation.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, PURPLE, Chart, panel, style
 
 Space = Mapping[str, BaseDistribution]
 LOOKS: dict[str, dict[str, Any]] = {
@@ -38,11 +39,12 @@ def figures(records: Sequence[Record], space: Space, phase_ends: Sequence[int]) 
     if not any(r["best_auc"] is not None for r in records):
         return []
     usable = [r for r in records if r["best_auc"] is not None]
-    parts = [history(records), *([parallel_coordinates(usable, space)] if len(usable) > 1 else [])]
+    parts = [history(records), learning_curves(usable, phase_ends)]
+    if len(usable) > 1:
+        parts.append(parallel_coordinates(usable, space))
     shares = importances(usable, space)
     if shares:
         parts.append(importance_bars(shares, sum(r["state"] == "COMPLETE" for r in usable)))
-    parts.append(learning_curves(usable, phase_ends))
     return parts + [against_auc(usable, name, space[name]) for name in space]
 
 
@@ -75,8 +77,8 @@ def against_auc(usable: Sequence[Record], name: str, distribution: BaseDistribut
         if isinstance(distribution, CategoricalDistribution):
             axes.set_xticks(range(len(distribution.choices)), [str(choice) for choice in distribution.choices])
             axes.set_xlim(-0.5, len(distribution.choices) - 0.5)
-        elif distribution.log:
-            axes.set_xscale("log")
+        else:
+            _scale(axes, distribution)
         _points(axes, usable, lambda r: _place(r["values"][name], distribution))
         axes.set(xlabel=name, ylabel="best validation AUC")
         axes.legend(loc="best")
@@ -166,7 +168,7 @@ def learning_curves(usable: Sequence[Record], phase_ends: Sequence[int]) -> Char
     with style():
         figure, axes = panel(4.6, 3.4)
         for end in phase_ends[:-1]:
-            axes.axvline(end, color=GRID, linewidth=1.4)
+            axes.axvline(end, color=MUTED, linewidth=1, linestyle=":")
         for r in reversed(ranked):
             epochs = np.arange(1, len(r["aucs"]) + 1)
             colour = top.get(r["number"])
@@ -183,7 +185,7 @@ def learning_curves(usable: Sequence[Record], phase_ends: Sequence[int]) -> Char
         handles, labels = axes.get_legend_handles_labels()
         axes.legend(handles[::-1], labels[::-1], loc="lower right")
     caption = (
-        "A line a trial, the best three in colour; a triangle where one was stopped early, a vertical line where phases end."
+        "A line a trial, the best three in colour; a triangle where one was stopped early, a dotted line where phases end."
     )
     return Chart("curves", "Learning curves", caption, figure, hover)
 
@@ -193,6 +195,21 @@ def _points(axes: Any, usable: Sequence[Record], x: Any) -> None:
         of_state = [r for r in usable if r["state"] == state]
         if of_state:
             axes.plot([x(r) for r in of_state], [r["best_auc"] for r in of_state], linestyle="none", markersize=5, **look)
+
+
+def _scale(axes: Any, distribution: Any) -> None:
+    """An axis over the range of a setting; a logarithmic one with plain numbers, three a decade where few decades are seen."""
+    low, high = distribution.low, distribution.high
+    if not distribution.log:
+        margin = 0.03 * (high - low)
+        axes.set_xlim(low - margin, high + margin)
+        return
+    axes.set_xscale("log")
+    margin = (high / low) ** 0.03
+    axes.set_xlim(low / margin, high * margin)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _place(value: Any, distribution: BaseDistribution) -> float:
@@ -224,7 +241,8 @@ def _ends(axes: Any, x: int, distribution: BaseDistribution) -> None:
 def _write(axes: Any, x: int, y: float, text: str) -> None:
     inside = 0.0 < y < 1.0
     place = {"xytext": (4, 0), "va": "center"} if inside else {"xytext": (0, -12 if y <= 0 else 4), "ha": "center"}
-    axes.annotate(text, (x, y), textcoords="offset points", fontsize=8.5, color=INK, **place)
+    box = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+    axes.annotate(text, (x, y), textcoords="offset points", fontsize=8.5, color=INK, bbox=box, **place)
 
 
 def _told(record: Record) -> str:
