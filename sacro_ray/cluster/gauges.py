@@ -44,9 +44,16 @@ def shown(run: str, first: bool, report: Callable[[Any], None]) -> Callable[[Any
     return tell
 
 
-def show_trials(sweep: str, states: Iterable[str], best_auc: float | None) -> None:
-    """Show how many trials of a sweep have ended in which state (COMPLETE, PRUNED, FAIL), and the best AUC of them."""
-    counts = Tally(states)
+def show_trials(sweep: str, ended: Iterable[Row]) -> None:
+    """Show how many trials of a sweep have ended in which state (COMPLETE, PRUNED, FAIL), and the best AUC of them.
+
+    Args:
+        sweep: The experiment's name.
+        ended: The records of all trials that have ended: `state`, and `best_auc` (None where there is none).
+    """
+    records = list(ended)
+    counts = Tally(record["state"] for record in records)
+    best_auc = max((record["best_auc"] for record in records if record["best_auc"] is not None), default=None)
     for state in TRIAL_STATES:
         _gauge("sweep_trials", "trials that have ended, by state", ("run", "state")).set(
             counts[state], tags={"run": sweep, "state": state}

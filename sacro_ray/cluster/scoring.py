@@ -12,6 +12,7 @@ import ray
 import torch
 
 from sacro_ray import __version__
+from sacro_ray.cluster.gauges import count_scored
 from sacro_ray.cluster.runtime import answer, ray_session
 from sacro_ray.cluster.scoring_inputs import Item, list_items
 from sacro_ray.cluster.scoring_overlays import write_contact_sheet
@@ -172,6 +173,7 @@ def _score_parts(
     pool = pool_for(experiment, ray.cluster_resources(), len(missing))
     for number, rows in stream_parts(folder.path, experiment, size_px, outputs, items, missing, results.part_size, pool):
         results.write_part(number, rows)
+        count_scored(experiment.name, rows["status"].to_pylist())
         progress.advance(len(rows))
     progress.close()
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from ray.tune import Callback
 
+from sacro_ray.cluster.gauges import show_trials
 from sacro_ray.cluster.space import with_values
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.errors import UserError
@@ -206,3 +207,4 @@ class TrialKeeper(Callback):  # type: ignore[misc]
         self.folder.drop_checkpoints(ended, self.experiment.search.keep_checkpoints)
         self.results.write(ended)
         self.display.ended(record, ended)
+        show_trials(self.experiment.name, ended)

@@ -12,6 +12,7 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
+from sacro_ray.cluster.gauges import shown
 from sacro_ray.cluster.progress import epochs_logged
 from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.config import Experiment, build_experiment
@@ -153,7 +154,7 @@ def train_worker(config: dict[str, Any]) -> tuple[str, str] | None:
         torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
     try:
         run = TrainingRun(build_experiment(config["experiment"]), folder, place)
-        run.fit(on_epoch=config.get("report", ray.train.report))
+        run.fit(on_epoch=shown(run.experiment.name, place.first, config.get("report", ray.train.report)))
         if "report" not in config:
             write_validation_predictions(run.experiment, folder, place)
     except UserError as error:
