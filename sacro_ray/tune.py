@@ -10,12 +10,12 @@ def main(argv: list[str]) -> Path:
     """Run a sweep, or go on with one."""
     parser = command.parser(
         "tune",
-        "Search settings of an experiment for the best validation AUC; writes trials.csv, pictures and a best.toml that train takes.",
+        "Search settings of an experiment for the best validation AUC; writes trials.csv, sweep.html and a best.toml that train takes.",
         "python -m sacro_ray.tune experiments/demo.toml --trials 6",
     )
     parser.add_argument("experiment", help="experiments/NAME.toml")
     parser.add_argument("--trials", type=int, default=None, metavar="N", help="number of trials (default: search.trials)")
-    parser.add_argument("--resume", action="store_true", help="go on with a sweep that was stopped")
+    parser.add_argument("--resume", action="store_true", help="go on with a sweep that was stopped, or with more --trials")
     parser.add_argument(
         "--runs", default="experiments/runs", metavar="DIR", help="where NAME-sweep/ lies (default: %(default)s)"
     )

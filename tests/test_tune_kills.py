@@ -183,6 +183,10 @@ def cheap_trial(config, experiment, trials, worker):
         tell(row)
 
 
+# The workers of Ray do not find the modules of tests.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("local_ray")
 def test_two_hundred_trials_with_flat_memory_and_nothing_left_behind(experiment, tmp_path, monkeypatch):

@@ -21,11 +21,12 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Tune's own tables go to standard output, which is for results.
     "RAY_AIR_NEW_OUTPUT": "0",
-    # A sweep keeps its own record of each trial: no files of Tune's loggers, no snapshot of Tune's state every few seconds. Ctrl-C is
-    # the command's, and a worker is given time to end one trial before it begins the next.
+    # A sweep keeps its own record of each trial: no files of Tune's loggers, no snapshot of Tune's state every few seconds, and a trial's
+    # error is a line of ours. Ctrl-C is the command's, and a worker is given time to end one trial before it begins the next.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "120",
     # The paths of an experiment file are relative to the working directory; workers must stand in it, too.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
