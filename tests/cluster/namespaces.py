@@ -1,0 +1,171 @@
+"""Machines for a cluster on one machine: a network, process and mount namespace each, reached by ssh over a bridge.
+
+Each has its own address, host name, home, /tmp/ray, /dev/shm and sshd, and all share /srv/sacro_ray, as machines share an NFS export.
+Without process namespaces of their own, one machine's `ray stop` would stop them all.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BRIDGE = "sacro-br"
+NETWORK = "10.77.13"
+TOOLS = ("ip", "unshare", "mount", "rsync", "ssh", "ssh-keygen", "/usr/sbin/sshd")
+HOME = "/home/sacro"
+
+# Runs as the first process of a machine, inside its namespaces.
+BOOT = """
+set -e
+mount -t tmpfs none /home && mkdir {home} && mount --bind {folder}/home {home}
+mount -t tmpfs none /srv && mkdir /srv/sacro_ray && mount --bind {shared} /srv/sacro_ray
+mount -t tmpfs -o size=16g none /dev/shm
+mkdir -p /tmp/ray && mount -t tmpfs none /tmp/ray
+mount --bind {folder}/passwd /etc/passwd
+mount --bind {folder}/hosts /etc/hosts
+hostname {name}
+ip link set lo up
+exec /usr/sbin/sshd -D -e -f {folder}/sshd_config
+"""
+
+
+def missing() -> str:
+    """Why no machines can be made here; empty where they can."""
+    if os.geteuid() != 0:
+        return "needs root"
+    lacking = [Path(tool).name for tool in TOOLS if shutil.which(tool) is None]
+    if lacking:
+        return f"needs {', '.join(lacking)}: make test-cluster installs them"
+    probe = subprocess.run(["unshare", "--net", "--pid", "--fork", "--mount", "true"], capture_output=True)
+    return "" if probe.returncode == 0 else "this machine gives out no namespaces"
+
+
+@dataclass
+class Machine:
+    """One machine, switched on by `start`."""
+
+    number: int
+    base: Path
+    shared: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    @property
+    def name(self) -> str:
+        return f"sacro-node{self.number}"
+
+    @property
+    def address(self) -> str:
+        return f"{NETWORK}.{10 + self.number}"
+
+    @property
+    def folder(self) -> Path:
+        return self.base / self.name
+
+    def start(self, public_key: str, hosts: str) -> None:
+        """Make the namespaces and boot."""
+        (self.folder / "home").mkdir(parents=True)
+        # Ray's launcher reads it before each command, and stops where it is not there.
+        (self.folder / "home" / ".bashrc").touch()
+        key = self.folder / "host_key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        (self.folder / "authorized_keys").write_text(public_key)
+        (self.folder / "hosts").write_text(hosts)
+        lines = Path("/etc/passwd").read_text().splitlines(keepends=True)
+        (self.folder / "passwd").write_text(
+            "".join(f"root:x:0:0:root:{HOME}:/bin/bash\n" if line.startswith("root:") else line for line in lines)
+        )
+        (self.folder / "sshd_config").write_text(
+            f"HostKey {key}\nAuthorizedKeysFile {self.folder}/authorized_keys\nPidFile none\nStrictModes no\nUsePAM no\n"
+            "PermitRootLogin prohibit-password\nMaxStartups 100\nMaxSessions 100\n"
+        )
+        outside = f"sacro{self.number}"
+        for command in (
+            f"ip netns add {self.name}",
+            f"ip link add {outside} type veth peer name eth0 netns {self.name}",
+            f"ip link set {outside} master {BRIDGE} up",
+            f"ip -n {self.name} addr add {self.address}/24 dev eth0",
+            f"ip -n {self.name} link set eth0 up",
+            # Ray asks which address leads outside; nothing is ever sent there.
+            f"ip -n {self.name} route add default via {NETWORK}.1",
+        ):
+            subprocess.run(command.split(), check=True)
+        boot = BOOT.format(home=HOME, folder=self.folder, shared=self.shared, name=self.name)
+        self.process = subprocess.Popen(
+            ["ip", "netns", "exec", self.name, "unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--mount-proc",
+             "--kill-child=KILL", "bash", "-c", boot],
+            stdout=(self.folder / "log").open("wb"), stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+    def kill(self) -> None:
+        """Pull the plug: every process of the machine gets SIGKILL at once."""
+        if self.process is not None and self.process.poll() is None:
+            # `unshare` is the process itself: `ip netns exec` became it. Its death takes the namespace's first process, which takes all.
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+
+    def remove(self) -> None:
+        """Take everything back that `start` made."""
+        self.kill()
+        subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "del", f"sacro{self.number}"], check=False, capture_output=True)
+
+
+@dataclass
+class Network:
+    """A bridge with machines on it, and the key that opens them."""
+
+    base: Path
+    shared: Path
+    machines: list[Machine] = field(default_factory=list)
+
+    @property
+    def key(self) -> Path:
+        return self.base / "key"
+
+    def start(self, count: int) -> None:
+        """Switch on `count` machines and wait until each answers by ssh."""
+        remove_bridge()
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key], check=True)
+        subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], check=True)
+        subprocess.run(["ip", "addr", "add", f"{NETWORK}.1/24", "dev", BRIDGE], check=True)
+        subprocess.run(["ip", "link", "set", BRIDGE, "up"], check=True)
+        # sshd wants this folder, which Debian's service makes at boot.
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        self.machines = [Machine(number, self.base, self.shared) for number in range(1, count + 1)]
+        hosts = "127.0.0.1 localhost\n" + "".join(f"{m.address} {m.name}\n" for m in self.machines)
+        for machine in self.machines:
+            machine.start(self.key.with_suffix(".pub").read_text(), hosts)
+        for machine in self.machines:
+            deadline = time.monotonic() + 60
+            while self.ssh(machine, "true").returncode != 0:
+                if time.monotonic() > deadline:
+                    raise TimeoutError((machine.folder / "log").read_text(errors="replace"))
+                time.sleep(0.5)
+
+    def ssh(self, machine: Machine, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on a machine."""
+        options = [
+            "-i",
+            str(self.key),
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "LogLevel=ERROR",
+        ]
+        return subprocess.run(["ssh", *options, f"root@{machine.address}", command], capture_output=True, text=True)
+
+    def remove(self) -> None:
+        """Take everything back."""
+        for machine in self.machines:
+            machine.remove()
+        remove_bridge()
+
+
+def remove_bridge() -> None:
+    """Of this run, or of one that was killed before it could."""
+    subprocess.run(["ip", "link", "del", BRIDGE], check=False, capture_output=True)
