@@ -13,6 +13,7 @@ COMMANDS = {
     "tune": "search learning rate, mixup alpha and label smoothing",
     "evaluate": "cut-offs, tables, figures and the report",
     "score": "score a new cohort",
+    "serve": "a page that scores one radiograph at a time",
 }
 
 

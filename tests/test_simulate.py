@@ -9,7 +9,7 @@ def test_last_line_is_the_folder(tmp_path, capsys):
     simulate.cli([str(tmp_path / "new"), "--patients", "2", "--test-patients", "1", "--size-px", "64", "--seed", "3"])
     captured = capsys.readouterr()
     assert captured.out.splitlines()[-1] == str(tmp_path / "new")
-    assert "simulated radiographs: 3 of 3" in captured.err
+    assert "simulated: 3 radiographs in" in captured.err
     assert len(list((tmp_path / "new").rglob("*.dcm"))) == 3
 
 

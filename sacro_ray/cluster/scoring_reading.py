@@ -18,7 +18,7 @@ from sacro_ray.cluster.scoring_inputs import Item
 from sacro_ray.cluster.scoring_quality import quality_flags, stored_quality_flags
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.geometry import to_square
-from sacro_ray.imaging.decode import read_radiograph
+from sacro_ray.imaging.decode import Box, read_radiograph
 from sacro_ray.imaging.exclusion import ExcludedRadiograph
 
 LONGEST_READING_S = 120.0
@@ -46,13 +46,21 @@ def prepare_item(item: Item, experiment: Experiment, size_px: int) -> Prepared:
         if item.offset is not None:
             pixels = _stored_pixels(item)
             return Prepared(to_square(pixels, size_px, experiment.model.fit), flags=stored_quality_flags(pixels, size_px))
-        radiograph = read_radiograph(Path(item.path).read_bytes(), experiment.prepare, item.box)
+        return prepare_bytes(Path(item.path).read_bytes(), experiment, size_px, item.box)
+    except OSError as error:
+        return Prepared(None, f"unreadable_file: {type(error).__name__}")
+    except Exception as error:
+        return Prepared(None, f"unexpected: {type(error).__name__}")
+
+
+def prepare_bytes(data: bytes, experiment: Experiment, size_px: int, box: Box | None = None) -> Prepared:
+    """Prepare the radiograph in a file's bytes; whatever is wrong with it is in the answer, not raised."""
+    try:
+        radiograph = read_radiograph(data, experiment.prepare, box)
         square = to_square(radiograph.pixels, size_px, experiment.model.fit)
         return Prepared(square, flags=quality_flags(radiograph, size_px))
     except ExcludedRadiograph as error:
         return Prepared(None, str(error))
-    except OSError as error:
-        return Prepared(None, f"unreadable_file: {type(error).__name__}")
     except Exception as error:
         # The kind of error alone: its message may quote the header.
         return Prepared(None, f"unexpected: {type(error).__name__}")
@@ -67,15 +75,16 @@ def _stored_pixels(item: Item) -> NDArray[np.uint8]:
 def prepare_here(items: Sequence[Item], experiment: Experiment, size_px: int) -> Iterator[Prepared]:
     """Prepare in this process, which ends where a decoder does not come back: the part is then tried again by `prepare_apart`."""
     for item in items:
-        with _ended_when_stuck():
+        with ended_when_stuck():
             prepared = prepare_item(item, experiment, size_px)
         yield prepared
 
 
 @contextmanager
-def _ended_when_stuck() -> Iterator[None]:
+def ended_when_stuck(seconds: float = LONGEST_READING_S) -> Iterator[None]:
+    """End this process where the block takes longer than this."""
     # A watchdog outside Python's own lock: it ends the process even from within a decoder written in C.
-    faulthandler.dump_traceback_later(LONGEST_READING_S, exit=True)
+    faulthandler.dump_traceback_later(seconds, exit=True)
     try:
         yield
     finally:
@@ -99,5 +108,5 @@ def prepare_apart(items: Sequence[Item], experiment: Experiment, size_px: int) -
 
 
 def _prepare_watched(item: Item, experiment: Experiment, size_px: int) -> Prepared:
-    with _ended_when_stuck():
+    with ended_when_stuck():
         return prepare_item(item, experiment, size_px)

@@ -29,7 +29,8 @@ from sacro_ray.learning.stages import plan
 
 log = logging.getLogger("sacro_ray")
 CHECKPOINT_COPIES = 12
-"""Of the weights on the disk at most: best.pt (1), latest.pt (network, two moments, average, best of the phase: 5), each twice while it is replaced."""
+"""Of the weights on the disk at most: best.pt (1), latest.pt (network, two moments, average, best of the phase: 5); each is there
+twice while it is replaced."""
 
 
 def train(experiment: Experiment, runs: Path, address: str | None = None) -> Path:

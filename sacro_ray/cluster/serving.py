@@ -1,0 +1,199 @@
+"""The page for one radiograph on Ray Serve: a reception that speaks HTTP, decoding apart from it, and the network, in batches.
+
+An upload lives in memory: in the proxy, the reception, Ray's object store, and a decoding worker; it is never written or logged.
+Decoding is a Ray task of its own, because a decoder that a damaged file takes down takes its process with it, and nothing else.
+"""
+
+import base64
+import logging
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from fastapi import FastAPI
+from numpy.typing import NDArray
+from ray import serve
+from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
+from ray.serve.config import HTTPOptions
+from ray.serve.schema import LoggingConfig
+
+from sacro_ray import __version__
+from sacro_ray.cluster.runtime import ray_session
+from sacro_ray.cluster.scoring import cutoffs_of, ensure_familiarity
+from sacro_ray.cluster.scoring_network import Scored, ScoringNetwork
+from sacro_ray.cluster.scoring_overlays import as_png, enlarged
+from sacro_ray.cluster.scoring_reading import Prepared, ended_when_stuck, prepare_bytes
+from sacro_ray.config import Experiment
+from sacro_ray.errors import UserError
+from sacro_ray.imaging.exclusion import REASONS
+from sacro_ray.learning.inference import INFERENCE_BATCH
+from sacro_ray.learning.run_folder import RunFolder
+from sacro_ray.serving.answers import Answer, Call, Refused
+from sacro_ray.serving.app import About, build_app
+
+NAME = "sacro_ray"
+LONGEST_DECODING_S = 30.0
+"""Somebody waits: a decoder that takes longer for one upload is taken for stuck. The largest plain radiographs take about a second."""
+LONGEST_REQUEST_S = 120.0
+BATCH_WAIT_S = 0.02
+"""How long the network waits for company; a radiograph takes it longer than this on a CPU."""
+MOST_REQUESTS, LONGEST_QUEUE = 32, 128
+"""At a time, and waiting; more get 503. The uploads of those at a time are in memory."""
+SHARE = 0.5
+"""Of a CPU that the network and each decoding task ask of Ray, so that a machine with one CPU holds both."""
+NO_IMAGE = {"not_an_image", "empty_file"}
+
+Square = NDArray[np.uint8]
+
+
+class Network:
+    """The network of a run; radiographs of several requests are scored together."""
+
+    def __init__(self, run: Path, experiment: Experiment) -> None:
+        gpu = bool(ray.get_gpu_ids())
+        self.network = ScoringNetwork(RunFolder(run), experiment, gpu, int(ray.cluster_resources().get("CPU", 1)))
+
+    async def _score(self, requests: list[tuple[Square, bool]]) -> list[tuple[Scored, Square | None]]:
+        """Squares, and whether each wants an overlay -> scores, and overlays, uint8 (H, W, 3)."""
+        images = np.stack([square for square, _ in requests])
+        scored = self.network.score(images)
+        wanted = [number for number, (_, overlay) in enumerate(requests) if overlay]
+        pictures = dict(zip(wanted, self.network.overlays(images[wanted]), strict=True)) if wanted else {}
+        return [(score, pictures.get(number)) for number, score in enumerate(scored)]
+
+    score = serve.batch(max_batch_size=INFERENCE_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)(_score)
+
+
+class Reception:
+    """Speaks HTTP: has an upload decoded apart, and scored."""
+
+    def __init__(self, network: Any, experiment: Experiment, size_px: int, checkpoint: str, about: About) -> None:
+        self.network, self.experiment, self.size_px, self.checkpoint, self.about = (
+            network,
+            experiment,
+            size_px,
+            checkpoint,
+            about,
+        )
+        self.decode = ray.remote(num_cpus=SHARE, max_retries=0)(decode_upload)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return build_app(self.answer, self.about)
+
+    async def answer(self, data: bytes, overlay: bool) -> Answer:
+        """Score a file's bytes.
+
+        Raises:
+            Refused: 415 where they are no image, 422 where it cannot be scored, 503 where a part of the service is gone.
+        """
+        prepared = await self._decoded(data)
+        if prepared.square is None:
+            reason, _, detail = prepared.error.partition(": ")
+            raise Refused(415 if reason in NO_IMAGE else 422, reason, detail)
+        try:
+            scored, picture = await self.network.score.remote((prepared.square, overlay))
+        except RayError:
+            raise Refused(503, "not_ready", "the network is being started anew; try again in a minute") from None
+        return Answer(
+            probability=scored.probability,
+            calls={
+                name: Call(cutoff=cutoff, definite=scored.probability >= cutoff) for name, cutoff in self.about.cutoffs.items()
+            },
+            quality=[*prepared.flags, *scored.flags],
+            familiarity=scored.familiarity,
+            run=self.about.run,
+            checkpoint=self.checkpoint,
+            version=self.about.version,
+            radiograph=data_url(enlarged(prepared.square)) if overlay else None,
+            overlay=data_url(picture) if picture is not None else None,
+        )
+
+    async def _decoded(self, data: bytes) -> Prepared:
+        """Decode in another process; once more where that died, for it may have been ended for another reason than this file."""
+        for _ in range(2):
+            try:
+                return await self.decode.remote(data, self.experiment, self.size_px)  # type: ignore[no-any-return]
+            except (WorkerCrashedError, OutOfMemoryError):
+                continue
+            except RayError:
+                raise Refused(503, "not_ready", "no worker could be started; try again in a minute") from None
+        return Prepared(None, f"decoder_crashed: {REASONS['decoder_crashed']}")
+
+
+def decode_upload(data: bytes, experiment: Experiment, size_px: int) -> Prepared:
+    """An upload's bytes as the square the network takes, or the reason why there is none. The task that runs apart."""
+    # A decoder that dies must not leave its memory, and the upload in it, behind as a core file.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    try:
+        with ended_when_stuck(LONGEST_DECODING_S):
+            return prepare_bytes(data, experiment, size_px)
+    except Exception as error:
+        # The kind of error alone: its message may quote the header.
+        return Prepared(None, f"undecodable: {type(error).__name__}")
+
+
+def data_url(pixels: Square) -> str:
+    """uint8 (H, W) or (H, W, 3) as a data URL with a PNG file."""
+    return "data:image/png;base64," + base64.b64encode(as_png(pixels)).decode("ascii")
+
+
+@contextmanager
+def served(run: Path, host: str, port: int, address: str | None, overrides: list[str], largest_upload: int) -> Iterator[str]:
+    """Serve the page of a run for as long as the block lasts; the value is its address.
+
+    Args:
+        run: The run folder.
+        host: Where to listen.
+        port: Where to listen.
+        address: Of a Ray cluster, as for the other commands.
+        overrides: Of the run's configuration.
+        largest_upload: Bytes.
+
+    Raises:
+        UserError: The run folder is none or its training is not complete, the port is taken, or this Ray serves something already.
+    """
+    folder = RunFolder(run.resolve())
+    experiment = folder.experiment(overrides)
+    _, description = folder.load_best()
+    about = About(experiment.name, __version__, cutoffs_of(folder, experiment), largest_upload)
+    _check_free(host, port)
+    quiet = LoggingConfig(log_level="ERROR", enable_access_log=False)
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    with ray_session(address):
+        ensure_familiarity(folder)
+        gpus = min(1.0, experiment.scoring.gpus_per_actor) if ray.cluster_resources().get("GPU", 0) >= 1 else 0
+        network = serve.deployment(Network, max_ongoing_requests=2 * INFERENCE_BATCH, logging_config=quiet).options(
+            ray_actor_options={"num_cpus": SHARE, "num_gpus": gpus}
+        )
+        reception = serve.deployment(
+            serve.ingress()(Reception),
+            max_ongoing_requests=MOST_REQUESTS,
+            max_queued_requests=LONGEST_QUEUE,
+            ray_actor_options={"num_cpus": 0},
+            logging_config=quiet,
+        )
+        options = HTTPOptions(host=host, port=port, request_timeout_s=LONGEST_REQUEST_S)
+        serve.start(proxy_location="HeadOnly", http_options=options, logging_config=quiet)
+        try:
+            if other := set(serve.status().applications) - {NAME}:
+                raise UserError(f"this Ray serves {', '.join(sorted(other))} already; give another with --address")
+            arguments = (experiment, int(description["size_px"]), str(description["sha256"]), about)
+            serve.run(reception.bind(network.bind(folder.path, experiment), *arguments), name=NAME)
+            yield f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+        finally:
+            serve.shutdown()
+
+
+def _check_free(host: str, port: int) -> None:
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as error:
+        raise UserError(f"nothing can listen at {host} port {port} ({error.strerror}); give another --host or --port") from None

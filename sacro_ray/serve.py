@@ -1,0 +1,78 @@
+"""`serve --run RUN_DIR`: a page and an HTTP interface that score one radiograph at a time."""
+
+import argparse
+import logging
+import signal
+import threading
+from pathlib import Path
+
+from sacro_ray import command
+
+log = logging.getLogger("sacro_ray")
+
+LARGEST_UPLOAD_MIB = 64
+"""A detector of 20 million pixels with 16 bit gives 40 MiB."""
+
+
+def main(argv: list[str]) -> None:
+    """Serve until Ctrl-C or SIGTERM; prints the address when the page is there."""
+    parser = command.parser(
+        "serve",
+        "Serve a page on which a radiograph is dropped and scored, and the same over HTTP (POST /score, described at /docs). "
+        "Nothing uploaded is kept or logged. There is no login: leave it at 127.0.0.1, or put one before it. Research use only.",
+        "python -m sacro_ray.serve --run experiments/runs/demo",
+    )
+    parser.add_argument("--run", required=True, metavar="RUN_DIR", help="the run folder that train wrote")
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s, this machine only)")
+    parser.add_argument("--port", type=_port, default=8000, help="where to listen (default: %(default)s)")
+    parser.add_argument(
+        "--largest-upload",
+        type=_mebibytes,
+        default=LARGEST_UPLOAD_MIB,
+        metavar="MIB",
+        help="largest file that is taken, MiB (default: %(default)s)",
+    )
+    command.add_common(parser)
+    arguments = parser.parse_args(argv)
+    from sacro_ray.cluster.serving import served
+
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    with served(
+        Path(arguments.run),
+        arguments.host,
+        arguments.port,
+        arguments.address,
+        arguments.set,
+        int(arguments.largest_upload * 2**20),
+    ) as url:
+        signal.signal(signal.SIGINT, lambda *_: ended.set())
+        print(url, flush=True)
+        log.info("serving until Ctrl-C; research use only")
+        ended.wait()
+        log.info("ending")
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port; give a number from 1 to 65535")
+    return int(text)
+
+
+def _mebibytes(text: str) -> float:
+    try:
+        size = float(text)
+    except ValueError:
+        size = 0.0
+    if not 0 < size <= 1024:
+        raise argparse.ArgumentTypeError(f"{text} is no size; give MiB, more than 0 and at most 1024")
+    return size
+
+
+def cli(argv: list[str] | None = None) -> None:
+    """Entry of the command."""
+    command.run(main, argv)
+
+
+if __name__ == "__main__":
+    cli()
