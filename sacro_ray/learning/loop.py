@@ -5,9 +5,7 @@ one take the same steps.
 """
 
 import copy
-import importlib.metadata
 import logging
-import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +17,6 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sacro_ray import __version__
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.batches import batch_sizes, training_batches
 from sacro_ray.dataset.streaming import ahead
@@ -29,7 +26,8 @@ from sacro_ray.learning.inference import area_under_roc, score_split
 from sacro_ray.learning.network import SacroiliitisNet, build_network
 from sacro_ray.learning.objective import mixup, smoothed_cross_entropy
 from sacro_ray.learning.optimisation import build_optimizer, build_schedule, first_not_finite
-from sacro_ray.learning.place import Place, autocast, prepare_device, resolved_precision
+from sacro_ray.learning.place import Place, autocast, prepare_device
+from sacro_ray.learning.provenance import describe
 from sacro_ray.learning.range_finder import find_rate
 from sacro_ray.learning.run_folder import RunFolder
 from sacro_ray.learning.stages import Phase, plan
@@ -213,7 +211,7 @@ class TrainingRun:
         if auc > self.best_auc:
             self.best_auc = auc
             if self.place.first:
-                self.folder.save_best(self.phase_best, self.describe(row))
+                self.folder.save_best(self.phase_best, describe(self.experiment, self.digests, self.place.device, row))
         self.history.append(row)
         if self.place.first:
             self.folder.save_latest(
@@ -240,15 +238,3 @@ class TrainingRun:
         self.history, self.best_auc = list(state["history"]), state["best_auc"]
         self.phase_best, self.phase_auc = state["phase_best"], state["phase_auc"]
         log.info("going on after epoch %d", len(self.history))
-
-    def describe(self, row: Row) -> dict[str, Any]:
-        """What stands beside the best weights."""
-        packages = ("torch", "torchvision", "ray", "numpy", "pydicom")
-        return {
-            "schema_version": 1, "epoch": row["epoch"], "auc": row["val_auc"], "size_px": row["size_px"],
-            "stage": row["stage"], "phase": row["phase"], "seed": self.experiment.seed, "data": self.digests,
-            "precision": resolved_precision(self.place.device, self.training.precision),
-            "config": self.experiment.as_dict(),
-            "versions": {"sacro_ray": __version__, "python": platform.python_version()}
-            | {package: importlib.metadata.version(package) for package in packages},
-        }  # fmt: skip
