@@ -1,11 +1,13 @@
 """The page for one radiograph on Ray Serve: a reception that speaks HTTP, decoding apart from it, and the network, in batches.
 
-An upload lives in memory: in the proxy, the reception, Ray's object store, and a decoding worker; it is never written or logged.
+An upload lives in memory: in the proxy, the reception, Ray's object store, and a decoding worker; it is never written or logged
+(a Ray of our own does not spill its store to the disk; one that `--address` names does as it was told).
 Decoding is a Ray task of its own, because a decoder that a damaged file takes down takes its process with it, and nothing else.
 """
 
 import base64
 import logging
+import os
 import resource
 import socket
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from ray import serve
 from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 from ray.serve.config import HTTPOptions
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
 
 from sacro_ray import __version__
@@ -97,7 +100,7 @@ class Reception:
             raise Refused(415 if reason in NO_IMAGE else 422, reason, detail)
         try:
             scored, picture = await self.network.score.remote((prepared.square, overlay))
-        except RayError:
+        except (RayError, RayServeException):
             raise Refused(503, "not_ready", "the network is being started anew; try again in a minute") from None
         return Answer(
             probability=scored.probability,
@@ -121,7 +124,7 @@ class Reception:
             except (WorkerCrashedError, OutOfMemoryError):
                 continue
             except RayError:
-                raise Refused(503, "not_ready", "no worker could be started; try again in a minute") from None
+                raise Refused(503, "not_ready", "workers or memory are short; try again in a minute") from None
         return Prepared(None, f"decoder_crashed: {REASONS['decoder_crashed']}")
 
 
@@ -162,9 +165,12 @@ def served(run: Path, host: str, port: int, address: str | None, overrides: list
     _, description = folder.load_best()
     about = About(experiment.name, __version__, cutoffs_of(folder, experiment), largest_upload)
     _check_free(host, port)
+    os.environ.setdefault("RAY_automatic_object_spilling_enabled", "0")
     quiet = LoggingConfig(log_level="ERROR", enable_access_log=False)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     with ray_session(address):
+        if there := serve.status().applications:
+            raise UserError(f"this Ray serves {', '.join(sorted(there))} already; give another with --address")
         ensure_familiarity(folder)
         gpus = min(1.0, experiment.scoring.gpus_per_actor) if ray.cluster_resources().get("GPU", 0) >= 1 else 0
         network = serve.deployment(Network, max_ongoing_requests=2 * INFERENCE_BATCH, logging_config=quiet).options(
@@ -180,8 +186,6 @@ def served(run: Path, host: str, port: int, address: str | None, overrides: list
         options = HTTPOptions(host=host, port=port, request_timeout_s=LONGEST_REQUEST_S)
         serve.start(proxy_location="HeadOnly", http_options=options, logging_config=quiet)
         try:
-            if other := set(serve.status().applications) - {NAME}:
-                raise UserError(f"this Ray serves {', '.join(sorted(other))} already; give another with --address")
             arguments = (experiment, int(description["size_px"]), str(description["sha256"]), about)
             serve.run(reception.bind(network.bind(folder.path, experiment), *arguments), name=NAME)
             yield f"http://{f'[{host}]' if ':' in host else host}:{port}/"

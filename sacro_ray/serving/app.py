@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jinja2
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -21,6 +21,8 @@ POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """The page loads nothing from elsewhere and runs no script but its own."""
+UNKEPT = {"Cache-Control": "no-store"}
+"""Answers show the radiograph, and stay in no cache."""
 Scorer = Callable[[bytes, bool], Awaitable[Answer]]
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -73,7 +75,7 @@ def build_app(score: Scorer, about: About) -> FastAPI:
 
     @app.exception_handler(Refused)
     async def refuse(request: Request, refused: Refused) -> JSONResponse:
-        return JSONResponse(refused.refusal.model_dump(), refused.status, {"Cache-Control": "no-store"})
+        return JSONResponse(refused.refusal.model_dump(), refused.status, UNKEPT)
 
     @app.exception_handler(RequestValidationError)
     async def refuse_parameter(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -89,9 +91,12 @@ def build_app(score: Scorer, about: About) -> FastAPI:
         openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}},
     )
     async def score_radiograph(
-        request: Request, overlay: Annotated[bool, Query(description="with the Grad-CAM map, as data URLs")] = False
+        request: Request,
+        response: Response,
+        overlay: Annotated[bool, Query(description="with the Grad-CAM map, as data URLs")] = False,
     ) -> Answer:
         """Score a radiograph: probability of definite radiographic sacroiliitis, calls at the run's cut-offs, remarks."""
+        response.headers.update(UNKEPT)
         return await score(await read_upload(request, about.largest_upload), overlay)
 
     return app

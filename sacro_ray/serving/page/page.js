@@ -91,6 +91,15 @@ function showAnswer(answer) {
   say("");
 }
 
+async function reasonOf(response) {
+  try {
+    return (await response.json()).detail;
+  } catch {
+    // What lies before the application answers with plain text.
+    return { 408: "it took too long", 503: "too many at once; try again in a minute" }[response.status] || "the server gave no answer";
+  }
+}
+
 async function score(file) {
   if (at("drop").classList.contains("busy")) return;
   showDrop();
@@ -104,9 +113,8 @@ async function score(file) {
   say("Scoring …");
   try {
     const response = await fetch("score?overlay=true", { method: "POST", body: form });
-    const answer = await response.json();
-    if (response.ok) showAnswer(answer);
-    else say(`Not scored: ${answer.detail}.`, true);
+    if (response.ok) showAnswer(await response.json());
+    else say(`Not scored: ${await reasonOf(response)}.`, true);
   } catch {
     say("No answer from the server. Is it still running?", true);
   } finally {
