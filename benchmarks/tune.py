@@ -1,6 +1,6 @@
 """Sweeps against a bare Optuna loop, and what early stopping saves.
 
-    python benchmarks/tune.py [--trials 6] [--patients 160] [--asha-trials 12]
+    python benchmarks/tune.py [--trials 6] [--patients 160] [--asha-trials 12] [--parts decodes overhead stopping]
 
 Draws simulated cohorts, prepares them, and prints one line a measurement:
 - wall-clock of the same trials, one at a time: `tune` in a process of its own (with the start of Ray, and without) and a loop over
@@ -69,6 +69,7 @@ def main() -> None:
     given.add_argument("--trials", type=int, default=6)
     given.add_argument("--patients", type=int, default=160)
     given.add_argument("--asha-trials", type=int, default=12)
+    given.add_argument("--parts", nargs="+", default=["decodes", "overhead", "stopping"])
     asked = given.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     print(f"python {sys.version.split()[0]}, torch {torch.__version__}, ray {ray.__version__}, optuna {optuna.__version__}, "
@@ -76,9 +77,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         experiment = prepared(base, asked.patients)
-        decodes(base, experiment)
-        overhead(base, experiment, asked.trials)
-        early_stopping(base, experiment, asked.asha_trials)
+        if "decodes" in asked.parts:
+            decodes(base, experiment)
+        if "overhead" in asked.parts:
+            overhead(base, experiment, asked.trials)
+        if "stopping" in asked.parts:
+            early_stopping(base, experiment, asked.asha_trials)
 
 
 def prepared(base: Path, patients: int) -> Experiment:

@@ -12,9 +12,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from sacro_ray.errors import UserError
+from sacro_ray.locations import checked_location, hidden
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 Rule = Annotated[str, StringConstraints(pattern=r"^(modified_new_york|definite|grade_at_least:[1-4])$")]
@@ -50,7 +61,7 @@ class Cohort(Section):
 class Prepare(Section):
     """From files to shards. The published study adjusted grey levels by eye and cropped by hand; here both are settings."""
 
-    shards: str = "shards"
+    shards: Annotated[str, AfterValidator(checked_location)] = "shards"
     store_size: int = Field(default=1024, ge=32, le=8192, description="longest side of a stored image, pixels")
     validation_fraction: float = Field(default=0.15, gt=0.0, lt=1.0)
     greyscale: Literal["dicom", "percentile", "clahe"] = "dicom"
@@ -134,8 +145,8 @@ class Training(Section):
 class Range(Section):
     """A numeric range of the search space."""
 
-    low: float
-    high: float
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
     log: bool = False
     integer: bool = False
 
@@ -357,5 +368,5 @@ def _describe(problem: Mapping[str, Any]) -> str:
         return f"the key {key} is missing"
     message = re.sub(r"^Value error, ", "", problem["msg"])
     if isinstance(problem["input"], str | int | float | bool):
-        return f"{key} = {problem['input']!r}: {message}"
+        return f"{key} = {hidden(repr(problem['input']))}: {message}"
     return f"{key}: {message}" if key else message

@@ -1,5 +1,6 @@
 """`tune EXPERIMENT.toml`: an Optuna sweep on Ray Tune."""
 
+import sys
 from pathlib import Path
 
 from sacro_ray import command
@@ -23,9 +24,13 @@ def main(argv: list[str]) -> Path:
     arguments = parser.parse_args(argv)
     overrides = [*arguments.set, *([f"search.trials={arguments.trials}"] if arguments.trials is not None else [])]
     experiment = load_experiment(arguments.experiment, overrides)
-    from sacro_ray.cluster.search import search
+    from sacro_ray.cluster.search import AllTrialsFailedError, search
 
-    return search(experiment, Path(arguments.runs), arguments.resume, arguments.address)
+    try:
+        return search(experiment, Path(arguments.runs), arguments.resume, arguments.address)
+    except AllTrialsFailedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def cli(argv: list[str] | None = None) -> None:

@@ -2,7 +2,12 @@
 
 import json
 import re
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -10,17 +15,21 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
-from sacro_ray.cluster.space import distributions
+from sacro_ray.cluster import sweep_study
+from sacro_ray.cluster.space import distributions, with_values
 from sacro_ray.cluster.sweep_display import Display, LiveTable, display
 from sacro_ray.cluster.sweep_figures import importances
 from sacro_ray.cluster.sweep_folder import SweepFolder
+from sacro_ray.cluster.sweep_keeper import TrialKeeper
 from sacro_ray.cluster.sweep_page import render_page
 from sacro_ray.cluster.sweep_resources import fit_trials
 from sacro_ray.cluster.sweep_results import Results
-from sacro_ray.cluster.sweep_rungs import scheduler
-from sacro_ray.cluster.sweep_study import SweepStudy
+from sacro_ray.cluster.sweep_rungs import rungs, scheduler
+from sacro_ray.cluster.sweep_study import SweepStudy, write_database
+from sacro_ray.cluster.trial import attempt, run_trial
 from sacro_ray.config import Search, build_experiment
 from sacro_ray.errors import UserError
+from sacro_ray.learning.run_folder import HISTORY_COLUMNS
 
 SPACE = [
     "search.space.training.lr={low=1e-4, high=1e-2, log=true}",
@@ -147,6 +156,128 @@ def test_the_rungs_know_the_trials_of_an_earlier_start(searched):
     assert type(scheduler(without, records)) is FIFOScheduler
 
 
+def test_a_rung_is_the_same_phase_in_trials_with_other_numbers_of_epochs(searched):
+    """A trial without frozen epochs never meets, at the end of its unfrozen ones, the others as they were after their frozen ones."""
+    without = with_values(searched.of_a_trial(), {"training.stages.0.frozen_epochs": 0})
+    assert rungs(searched.of_a_trial()) == {1: 1.0, 4: 3.0}
+    assert rungs(without) == {3: 3.0}
+
+
+def test_a_rung_lets_equals_go_on(searched):
+    records = [{**record_of(n, {"training.lr": 0.003, "training.mixup_alpha": 0.0}), "aucs": [0.5] * 4} for n in range(5)]
+    asha = scheduler(searched, records)
+    asha.on_trial_add(None, Trial("equal"))
+    assert asha.on_trial_result(None, Trial("equal"), {"halving_time": 1.0, "best_auc": 0.5}) == TrialScheduler.CONTINUE
+
+
+def test_combinations_that_no_experiment_allows_are_failed_trials(searched, tmp_path):
+    """Both epochs may be 0, but not at once: such a trial fails, and a resumed sweep reads it."""
+    epochs = [
+        f"search.space.training.stages.0.{kind}_epochs={{low=0, high=3, integer=true}}" for kind in ("frozen", "unfrozen")
+    ]
+    space = build_experiment(searched.as_dict(), epochs)
+    folder = SweepFolder(tmp_path / "s")
+    values = {"training.lr": 0.003, "training.mixup_alpha": 0.0, "model.architecture": "resnet18"}
+    values |= {name: 0 for name in space.search.space if name.endswith("_epochs")}
+    config = {"number": 0, "values": values}
+    with pytest.raises(UserError, match="no stage has an epoch"):
+        attempt(config, run_trial, space.of_a_trial().as_dict(), str(folder.trials), {})
+    keeper(space, folder).on_trial_error(0, [], SimpleNamespace(config=config, error_file=None))
+    (record,) = folder.records()
+    assert (record["state"], record["epochs"], record["best_auc"]) == ("FAIL", 0, None)
+    assert "no stage has an epoch to train" in record["error"]
+    assert scheduler(space, [record]).metric == "best_auc"
+
+
+def keeper(experiment, folder, results=None):
+    return TrialKeeper(
+        folder, experiment, SweepStudy(experiment, folder), results or Results(experiment, folder), Display(30, 4)
+    )
+
+
+def history(folder, number, aucs):
+    lines = [f"{n},1,32,unfrozen,0.001,0.5,{auc},{max(aucs[:n])},1.0,2.0" for n, auc in enumerate(aucs, 1)]
+    folder.trial(number).mkdir(parents=True, exist_ok=True)
+    (folder.trial(number) / "history.csv").write_text("\n".join([",".join(HISTORY_COLUMNS), *lines]) + "\n")
+
+
+def test_what_is_kept_of_a_trial_is_its_best_epoch_to_the_last_digit(searched, tmp_path):
+    folder = SweepFolder(tmp_path / "s")
+    values = {"training.lr": 0.003, "training.mixup_alpha": 0.0, "model.architecture": "resnet18"}
+    exact = 0.8512345678901233
+    history(folder, 0, [0.5, exact, 0.6, exact])
+    history(folder, 1, [0.5, 0.7])
+    for number in range(2):
+        trial = SimpleNamespace(config={"number": number, "values": values}, error_file=None)
+        keeper(searched, folder).on_trial_complete(0, [], trial)
+    complete, stopped = folder.records()
+    assert (complete["state"], complete["best_auc"], complete["epoch"], complete["epochs"]) == ("COMPLETE", exact, 2, 4)
+    assert (stopped["state"], stopped["best_auc"], stopped["seconds"]) == ("PRUNED", 0.7, 4.0)
+
+
+def test_a_full_disk_after_the_end_of_a_trial_does_not_make_it_a_failed_one(searched, tmp_path):
+    class Full:
+        def write(self, records):
+            raise OSError(28, "No space left on device")
+
+    folder = SweepFolder(tmp_path / "s")
+    history(folder, 0, [0.5, 0.6, 0.7, 0.8])
+    trial = SimpleNamespace(
+        config={"number": 0, "values": {"training.lr": 0.003, "training.mixup_alpha": 0.0, "model.architecture": "resnet18"}},
+        error_file=None,
+    )
+    mine = keeper(searched, folder, Full())
+    with pytest.raises(OSError, match="No space left"):
+        mine.on_trial_complete(0, [], trial)
+    mine.on_trial_error(0, [], trial)  # what Ray Tune does then
+    assert [(r["state"], r["best_auc"]) for r in folder.records()] == [("COMPLETE", 0.8)]
+
+
+def test_a_trial_that_failed_is_not_run_again_and_one_whose_process_was_lost_is(tmp_path):
+    calls = []
+
+    def fails(config, **given):
+        calls.append(config["number"])
+        raise ValueError("first line\n  and the second")
+
+    def lost(config, **given):
+        calls.append(config["number"])
+        raise SystemExit(0)  # how Ray Tune ends a trial that it stops; a killed process notes nothing either
+
+    trials = str(tmp_path / "trials")
+    with pytest.raises(ValueError, match="first line"):
+        attempt({"number": 0}, fails, {}, trials, {})
+    attempt({"number": 0}, fails, {}, trials, {})
+    assert SweepFolder(tmp_path).error_of(0) == "ValueError: first line and the second"
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            attempt({"number": 1}, lost, {}, trials, {})
+    assert calls == [0, 1, 1]
+    assert SweepFolder(tmp_path).error_of(1) is None
+
+
+def test_two_processes_never_train_one_trial(tmp_path):
+    """The trial of a driver that was killed may go on for a moment; its successor waits for it."""
+    order, trials = [], str(tmp_path / "trials")
+    started, may_end = threading.Event(), threading.Event()
+
+    def orphan(config, **given):
+        started.set()
+        may_end.wait(60)
+        order.append("orphan")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(attempt, {"number": 0}, orphan, {}, trials, {})
+        assert started.wait(60)
+        second = pool.submit(attempt, {"number": 0}, lambda config, **given: order.append("successor"), {}, trials, {})
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.5)
+        may_end.set()
+        first.result(60)
+        second.result(60)
+    assert order == ["orphan", "successor"]
+
+
 GPU_NODE = {"CPU": 16.0, "GPU": 4.0, "memory": 1e9}
 
 
@@ -246,6 +377,34 @@ def test_the_database_is_what_optuna_dashboard_reads(searched, tmp_path):
     assert [t.value for t in study.trials] == [r["best_auc"] for r in records]
     assert study.trials[0].intermediate_values == pytest.approx(dict(enumerate([0.7, 0.7, 0.8, 0.8], 1)), abs=0.2)
     assert list(study.trials[0].intermediate_values.values()) == sorted(study.trials[0].intermediate_values.values())
+
+
+def test_a_dashboard_that_has_the_database_open_sees_new_trials_and_running_ones(searched, tmp_path):
+    folder = SweepFolder(tmp_path / "s")
+    sweep(searched, folder, 3)
+    write_database(searched, folder)
+    with closing(sqlite3.connect(folder.path / "study.db")) as dashboard:
+        states = "select number, state from trials order by number"
+        assert dashboard.execute(states).fetchall() == [(n, "COMPLETE") for n in range(3)]
+        study = SweepStudy(searched, folder)
+        study.ask()
+        number, values = study.ask()  # of two that run, the second ends first
+        folder.keep(record_of(number, values))
+        write_database(searched, folder)
+        assert dashboard.execute(states).fetchall()[3:] == [(3, "RUNNING"), (4, "PRUNED")]
+    assert not list(folder.path.glob(".study.db*"))
+
+
+def test_a_program_that_holds_the_database_does_not_hold_the_sweep(searched, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(sweep_study, "DATABASE_PATIENCE_S", 0.1)
+    folder = SweepFolder(tmp_path / "s")
+    sweep(searched, folder, 2)
+    write_database(searched, folder)
+    with closing(sqlite3.connect(folder.path / "study.db", isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        write_database(searched, folder)
+        other.execute("rollback")
+    assert "held by another program" in caplog.text
 
 
 def test_the_live_table_shows_running_trials_and_the_best(searched, tmp_path):

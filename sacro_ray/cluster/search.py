@@ -14,18 +14,21 @@ from ray.tune.search import Searcher
 from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.cluster.space import distributions
 from sacro_ray.cluster.sweep_display import Display, display
-from sacro_ray.cluster.sweep_folder import SweepFolder, TrialKeeper
+from sacro_ray.cluster.sweep_folder import SweepFolder
+from sacro_ray.cluster.sweep_keeper import TrialKeeper
 from sacro_ray.cluster.sweep_resources import TrialResources, cluster_nodes, fit_trials
 from sacro_ray.cluster.sweep_results import Results
 from sacro_ray.cluster.sweep_rungs import METRIC, MODE, scheduler
 from sacro_ray.cluster.sweep_study import SweepStudy
 from sacro_ray.cluster.training import check_before_training
-from sacro_ray.cluster.trial import run_trial
+from sacro_ray.cluster.trial import attempt, run_trial
 from sacro_ray.config import Experiment
+from sacro_ray.errors import UserError
 from sacro_ray.learning.data import data_digests
 from sacro_ray.learning.stages import plan
 
 log = logging.getLogger("sacro_ray")
+LONGEST_NAME = 64 - len("-best")
 
 
 class AllTrialsFailedError(RuntimeError):
@@ -73,6 +76,7 @@ def search(
         AllTrialsFailedError: No trial ended with an AUC.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    _check_name(experiment.name)
     folder = SweepFolder((runs / f"{experiment.name}-sweep").resolve())
     distributions(experiment)
     check_before_training(experiment)
@@ -97,6 +101,14 @@ def search(
     return folder.path / "best.toml"
 
 
+def _check_name(name: str) -> None:
+    if len(name) > LONGEST_NAME:
+        raise UserError(
+            f"name = {name!r} has {len(name)} characters, and best.toml of a sweep adds -best to it; "
+            f"give at most {LONGEST_NAME}, such as --set name={name[:LONGEST_NAME]}"
+        )
+
+
 def _run(
     experiment: Experiment, began: Experiment, folder: SweepFolder, results: Results, resources: TrialResources,
     trial: Callable[..., None],
@@ -109,7 +121,7 @@ def _run(
     own_files = folder.path / "ray"
     shutil.rmtree(own_files, ignore_errors=True)
     function = tune.with_parameters(
-        trial, experiment=began.of_a_trial().as_dict(), trials=str(folder.trials), worker=resources.worker
+        attempt, run=trial, experiment=began.of_a_trial().as_dict(), trials=str(folder.trials), worker=resources.worker
     )
     try:
         with display(experiment.search.trials, epochs, ended) as shown:
@@ -118,7 +130,10 @@ def _run(
         log.info("the sweep stops; `tune` with --resume goes on with it")
         raise
     shutil.rmtree(own_files, ignore_errors=True)
-    left = experiment.search.trials - len(folder.records())
+    ended = folder.records()
+    # Workers of a trial that was stopped early can have written once more.
+    folder.drop_checkpoints(ended, experiment.search.keep_checkpoints)
+    left = experiment.search.trials - len(ended)
     if left > 0:
         raise RuntimeError(f"Ray Tune ended with {left} trials to go; go on with --resume")
 
@@ -138,6 +153,7 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name=str(time.time_ns()), storage_path=str(folder.path / "ray"), verbose=0,
+            failure_config=tune.FailureConfig(max_failures=experiment.training.max_failures),
             callbacks=[TrialKeeper(folder, experiment, study, results, shown)],
         ),
     )  # fmt: skip

@@ -30,6 +30,9 @@ class Display:
     def epoch(self, number: int, epoch: int, auc: float, best_auc: float) -> None:
         """An epoch of a trial is over."""
 
+    def redraw(self) -> None:
+        """Some time has passed."""
+
     def ended(self, record: Record, ended: Sequence[Record]) -> None:
         """A trial ended; `ended` holds it and all that ended before."""
         top = max((r["best_auc"] for r in ended if r["best_auc"] is not None), default=None)
@@ -52,13 +55,13 @@ class LiveTable(Display):
     def began(self, number: int, values: Mapping[str, Any]) -> None:
         """A trial begins."""
         self._running[number] = {"values": values, "epoch": 0, "auc": None, "best_auc": None}
-        self._draw()
+        self.redraw()
 
     def epoch(self, number: int, epoch: int, auc: float, best_auc: float) -> None:
         """An epoch of a trial is over."""
         if number in self._running:
             self._running[number].update(epoch=epoch, auc=auc, best_auc=best_auc)
-            self._draw()
+            self.redraw()
 
     def ended(self, record: Record, ended: Sequence[Record]) -> None:
         """A trial ended."""
@@ -66,9 +69,10 @@ class LiveTable(Display):
         self._ended = list(ended)
         if record["error"]:
             log.info("trial %d failed: %s", record["number"], record["error"])
-        self._draw()
+        self.redraw()
 
-    def _draw(self) -> None:
+    def redraw(self) -> None:
+        """Some time has passed."""
         self._live.update(self.table())
 
     def table(self) -> Table:

@@ -1,7 +1,7 @@
 """The sweep's folder: what was asked, which trials began and how they ended.
 
-Layout: sweep.toml, data.json, trials/NNNN/ (a run folder each, with values.json from before its start and trial.json once it has ended),
-and of all trials trials.csv, best.toml, sweep.html and study.db.
+Layout: sweep.toml, data.json, trials/NNNN/ (a run folder each, with values.json from before its start, error.txt if it fails and trial.json
+once it has ended), and of all trials trials.csv, best.toml, sweep.html and study.db.
 """
 
 import fcntl
@@ -12,22 +12,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pandas as pd
-from ray.tune import Callback
-
-from sacro_ray.cluster.gauges import show_trials
-from sacro_ray.cluster.space import with_values
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.errors import UserError
 from sacro_ray.learning.run_folder import differences, write_whole
-from sacro_ray.learning.stages import plan
-
-if TYPE_CHECKING:
-    from sacro_ray.cluster.sweep_display import Display
-    from sacro_ray.cluster.sweep_results import Results
-    from sacro_ray.cluster.sweep_study import SweepStudy
 
 Record = dict[str, Any]
 
@@ -129,6 +118,10 @@ class SweepFolder:
             )
         return [json.loads(found[number].read_text(encoding="utf-8")) for number in range(len(found))]
 
+    def has_ended(self, number: int) -> bool:
+        """Whether the end of a trial is on the disk."""
+        return (self.trial(number) / "trial.json").exists()
+
     def records(self) -> list[Record]:
         """How each trial that has ended did, by number."""
         found = [json.loads(path.read_text(encoding="utf-8")) for path in self.trials.glob("*/trial.json")]
@@ -139,6 +132,10 @@ class SweepFolder:
         folder = self.trial(record["number"])
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "trial.json", lambda t: t.write_text(json.dumps(record, sort_keys=True), encoding="utf-8"))
+
+    def error_of(self, number: int) -> str | None:
+        """The error that a trial noted, or None."""
+        return noted_error(self.trial(number))
 
     def drop_checkpoints(self, records: list[Record], keep: int) -> None:
         """Remove what ended trials left for a restart, and the weights of all but the best `keep` of them."""
@@ -151,60 +148,21 @@ class SweepFolder:
                 shutil.rmtree(checkpoints, ignore_errors=True)
 
 
+def note_error(trial: Path, error: Exception) -> None:
+    """Put the error of a trial into its folder, as one line."""
+    text = str(error).strip()
+    line = text.splitlines()[-1] if "Traceback" in text else " ".join(text.split())
+    kind = "" if isinstance(error, UserError) else type(error).__name__
+    trial.mkdir(parents=True, exist_ok=True)
+    write_whole(trial / "error.txt", lambda t: t.write_text(": ".join(filter(None, [kind, line])), encoding="utf-8"))
+
+
+def noted_error(trial: Path) -> str | None:
+    """What `note_error` put there, or None."""
+    path = trial / "error.txt"
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
 def _without_budget(experiment: Experiment) -> dict[str, Any]:
     settings = experiment.as_dict()
     return {**settings, "search": {key: value for key, value in settings["search"].items() if key != "trials"}}
-
-
-class TrialKeeper(Callback):  # type: ignore[misc]
-    """Ray Tune's messages about trials: kept in the sweep's folder, told to the study and shown, as they come."""
-
-    def __init__(
-        self, folder: SweepFolder, experiment: Experiment, study: "SweepStudy", results: "Results", display: "Display"
-    ) -> None:
-        self.folder, self.experiment = folder, experiment
-        self.study, self.results, self.display = study, results, display
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Ray writes its callbacks down for a restore of its own, which a sweep never uses."""
-        return {}
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial begins."""
-        self.display.began(trial.config["number"], trial.config["values"])
-
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Record, **info: Any) -> None:
-        """An epoch of a trial is over."""
-        self.display.epoch(trial.config["number"], result["epoch"], result["auc"], result["best_auc"])
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial ran to its end or was stopped early."""
-        self._end(trial, error=None)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed; the sweep goes on."""
-        error_file = Path(trial.error_file) if trial.error_file else None
-        lines = error_file.read_text(encoding="utf-8").strip().splitlines() if error_file and error_file.exists() else []
-        self._end(trial, error=lines[-1] if lines else "unknown error")
-
-    def _end(self, trial: Any, error: str | None) -> None:
-        number, values = trial.config["number"], trial.config["values"]
-        history = self.folder.trial(number) / "history.csv"
-        rows = pd.read_csv(history) if history.exists() else pd.DataFrame(columns=["epoch", "val_auc", "seconds"])
-        own = with_values(self.experiment.of_a_trial(), values)
-        done = len(rows) >= plan(own.training)[-1].last_epoch
-        usable = error is None and len(rows) > 0
-        best = rows.iloc[int(rows["val_auc"].to_numpy().argmax())] if usable else None
-        record: Record = {
-            "number": number, "state": ("COMPLETE" if done else "PRUNED") if usable else "FAIL", "values": values,
-            "best_auc": None if best is None else float(best["val_auc"]), "epoch": None if best is None else int(best["epoch"]),
-            "epochs": len(rows), "seconds": round(float(rows["seconds"].sum()), 1), "aucs": rows["val_auc"].tolist(),
-            "error": error if usable or error else "it ended without an epoch",
-        }  # fmt: skip
-        self.folder.keep(record)
-        self.study.tell(record)
-        ended = self.folder.records()
-        self.folder.drop_checkpoints(ended, self.experiment.search.keep_checkpoints)
-        self.results.write(ended)
-        self.display.ended(record, ended)
-        show_trials(self.experiment.name, ended)

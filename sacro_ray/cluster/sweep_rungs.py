@@ -23,15 +23,17 @@ METRIC, MODE = "best_auc", "max"
 def scheduler(experiment: Experiment, ended: Iterable[Record]) -> Any:
     """Ray Tune's scheduler, which has seen the trials that ended before this start."""
     settings, trial_experiment = experiment.search, experiment.of_a_trial()
-    phases = len(rungs(trial_experiment))
-    if not settings.early_stopping or phases < 2:
+    if not settings.early_stopping:
         return FIFOScheduler()
+    places = 2 * len(trial_experiment.training.stages)
     asha = ASHAScheduler(
-        time_attr="halving_time", metric=METRIC, mode=MODE, grace_period=1, max_t=settings.reduction_factor**phases,
+        time_attr="halving_time", metric=METRIC, mode=MODE, grace_period=1, max_t=settings.reduction_factor**places,
         reduction_factor=settings.reduction_factor, stop_last_trials=False,
     )  # fmt: skip
     for record in ended:
         trial, best = SimpleNamespace(trial_id=f"ended-{record['number']}"), running_best(record)
+        if not best:
+            continue
         asha.on_trial_add(None, trial)
         for epoch, power in rungs(with_values(trial_experiment, record["values"])).items():
             if epoch <= len(best):
@@ -40,9 +42,13 @@ def scheduler(experiment: Experiment, ended: Iterable[Record]) -> Any:
 
 
 def rungs(experiment: Experiment) -> dict[int, float]:
-    """The power of the reduction factor that the last epoch of each phase of a trial stands for; `experiment` is the trial's own."""
+    """The power of the reduction factor that the last epoch of each phase of a trial stands for; `experiment` is the trial's own.
+
+    It counts two a stage, so that the same phase is the same rung where the sweep searches numbers of epochs and a trial has none there.
+    """
     return {
-        phase.last_epoch: experiment.search.reduction_factor**number for number, phase in enumerate(plan(experiment.training))
+        phase.last_epoch: experiment.search.reduction_factor ** (2 * phase.stage + (phase.name == "unfrozen"))
+        for phase in plan(experiment.training)
     }
 
 

@@ -4,10 +4,13 @@ What is on the disk is all there is: a trial is on it with its values before it 
 sampler of trial N is seeded by (seed, N) and sees the trials before it, so a resumed sweep proposes what an undisturbed one would have.
 """
 
+import logging
+import sqlite3
+import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import closing
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sacro_ray.cluster.space import distributions, own_values
 from sacro_ray.cluster.sweep_folder import Record, SweepFolder
 from sacro_ray.config import Experiment
+
+log = logging.getLogger("sacro_ray")
+DATABASE_PATIENCE_S = 5.0
 
 
 class SweepStudy:
@@ -96,11 +102,32 @@ def frozen(record: Record, space: Mapping[str, Any]) -> FrozenTrial:
 
 
 def write_database(experiment: Experiment, folder: SweepFolder) -> None:
-    """Write study.db for optuna-dashboard, anew each time and one way only: the sweep never reads it."""
-    path: Path = folder.path / "study.db"
-    temporary = path.with_name(".study.db.tmp")
+    """Write study.db for optuna-dashboard, one way only: the sweep never reads it.
+
+    Made anew beside it and then copied into it in one transaction: a dashboard that has it open sees the new trials, which it does not
+    where the file is replaced.
+    """
+    path, temporary = folder.path / "study.db", folder.path / ".study.db.tmp"
     temporary.unlink(missing_ok=True)
     study = optuna.create_study(storage=f"sqlite:///{temporary}", study_name=experiment.name, direction="maximize")
-    space = distributions(experiment)
-    study.add_trials([frozen(record, space) for record in folder.records()])
-    temporary.replace(path)
+    space, ended = distributions(experiment), {record["number"]: record for record in folder.records()}
+    study.add_trials(
+        [
+            frozen(ended[number], space)
+            if number in ended
+            else optuna.trial.create_trial(state=TrialState.RUNNING, params=values, distributions=dict(space))
+            for number, values in enumerate(folder.begun())
+        ]
+    )
+    deadline = time.monotonic() + DATABASE_PATIENCE_S
+
+    def give_up(status: int, remaining: int, total: int) -> None:
+        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and time.monotonic() > deadline:
+            raise TimeoutError
+
+    with closing(sqlite3.connect(temporary)) as source, closing(sqlite3.connect(path)) as target:
+        try:
+            source.backup(target, progress=give_up)
+        except TimeoutError:
+            log.warning("%s is held by another program; it is written after a later trial", path)
+    temporary.unlink()

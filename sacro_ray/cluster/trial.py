@@ -3,8 +3,10 @@
 In an importable module and not in a command: Ray pickles what lives in `__main__` by value.
 """
 
+import fcntl
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ import ray
 import ray.train
 import ray.tune
 import torch
-from ray.train import RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from sacro_ray.cluster.gauges import shown
 from sacro_ray.cluster.space import with_values
+from sacro_ray.cluster.sweep_folder import note_error, noted_error
 from sacro_ray.cluster.sweep_rungs import reporter
 from sacro_ray.cluster.training import train_worker
 from sacro_ray.config import Experiment, build_experiment
@@ -26,8 +30,30 @@ from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import RunFolder
 
 
+def attempt(
+    config: dict[str, Any], run: Callable[..., None], experiment: dict[str, Any], trials: str, worker: dict[str, float]
+) -> None:
+    """Run a trial, as Ray Tune calls it: again and again when the process was lost, but once only when the trial itself failed.
+
+    The error is on the disk before Ray Tune hears of it; called again, this ends at once, and the process is there for the next trial. An
+    error can leave a GPU unusable for the process that met it, so that process never trains another trial.
+    """
+    folder = Path(trials) / f"{config['number']:04d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as handle:
+        # When the driver alone is killed, its trials train on for a moment.
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if noted_error(folder) is not None:
+            return
+        try:
+            run(config, experiment=experiment, trials=trials, worker=worker)
+        except Exception as error:
+            note_error(folder, error)
+            raise
+
+
 def run_trial(config: dict[str, Any], experiment: dict[str, Any], trials: str, worker: dict[str, float]) -> None:
-    """Train with one set of values, as Ray Tune calls it; killed and called again, it goes on from its own folder.
+    """Train with one set of values; killed and called again, it goes on from its own folder.
 
     The epochs that its folder holds are reported again first, so that a sweep that was killed decides about them as it would have.
 
@@ -46,7 +72,7 @@ def run_trial(config: dict[str, Any], experiment: dict[str, Any], trials: str, w
     device = torch.device("cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
-    report = reporter(mine, ray.tune.report)
+    report = shown(mine.name, True, reporter(mine, ray.tune.report))
     _report_again(folder, report)
     TrainingRun(mine, folder, Place(device)).fit(on_epoch=report)
 
@@ -67,7 +93,10 @@ def _run_workers(experiment: Experiment, folder: RunFolder, worker: dict[str, fl
             ),
             # Each start is a new run to Ray; what a restart needs is in our own run folder, and only there.
             run_config=RunConfig(
-                name=str(time.time_ns()), storage_path=str(folder.path / "ray"), callbacks=[TuneReportCallback()]
+                name=str(time.time_ns()),
+                storage_path=str(folder.path / "ray"),
+                callbacks=[TuneReportCallback()],
+                failure_config=FailureConfig(max_failures=experiment.training.max_failures),
             ),
         )
         .fit()

@@ -1,0 +1,103 @@
+"""Ray Tune's messages about trials, kept in the sweep's folder, told to the study and shown."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ray.tune import Callback
+
+from sacro_ray.cluster.gauges import show_trials
+from sacro_ray.cluster.space import with_values
+from sacro_ray.cluster.sweep_display import Display
+from sacro_ray.cluster.sweep_folder import Record, SweepFolder
+from sacro_ray.cluster.sweep_results import Results
+from sacro_ray.cluster.sweep_study import SweepStudy
+from sacro_ray.config import Experiment
+from sacro_ray.learning.stages import plan
+
+log = logging.getLogger("sacro_ray")
+REDRAW_S = 1.0
+
+
+class TrialKeeper(Callback):  # type: ignore[misc]
+    """Hears from Ray Tune how trials begin, go and end."""
+
+    def __init__(
+        self, folder: SweepFolder, experiment: Experiment, study: SweepStudy, results: Results, display: Display
+    ) -> None:
+        self.folder, self.experiment = folder, experiment
+        self.study, self.results, self.display = study, results, display
+        self._drawn = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray writes its callbacks down for a restore of its own, which a sweep never uses."""
+        return {}
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Some tenths of a second have passed."""
+        if time.monotonic() - self._drawn > REDRAW_S:
+            self.display.redraw()
+            self._drawn = time.monotonic()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial begins, or begins again in another process."""
+        if self.folder.error_of(trial.config["number"]) is None:
+            self.display.began(trial.config["number"], trial.config["values"])
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Record, **info: Any) -> None:
+        """An epoch of a trial is over."""
+        self.display.epoch(trial.config["number"], result["epoch"], result["auc"], result["best_auc"])
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial's process has ended before the trial, and another goes on."""
+        if self.folder.error_of(trial.config["number"]) is None:
+            log.info("trial %d lost its process (%s); another goes on with it", trial.config["number"], _last_words(trial))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial ran to its end, was stopped early, or noted its error."""
+        self._end(trial, self.folder.error_of(trial.config["number"]))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial failed; the sweep goes on."""
+        lost = f"its process was lost more than {self.experiment.training.max_failures} times: {_last_words(trial)}"
+        self._end(trial, self.folder.error_of(trial.config["number"]) or lost)
+
+    def _end(self, trial: Any, error: str | None) -> None:
+        number = trial.config["number"]
+        if self.folder.has_ended(number):
+            return  # Tune calls an error of ours below, such as a full disk, the trial's; what is kept stays.
+        record = self._record(number, trial.config["values"], error)
+        self.folder.keep(record)
+        self.study.tell(record)
+        ended = self.folder.records()
+        self.folder.drop_checkpoints(ended, self.experiment.search.keep_checkpoints)
+        self.results.write(ended)
+        self.display.ended(record, ended)
+        show_trials(self.experiment.name, ended)
+
+    def _record(self, number: int, values: dict[str, Any], error: str | None) -> Record:
+        history = self.folder.trial(number) / "history.csv"
+        columns = ["epoch", "val_auc", "seconds"]
+        rows = pd.read_csv(history, float_precision="round_trip") if history.exists() else pd.DataFrame(columns=columns)
+        if error is None and rows.empty:
+            error = "it ended without an epoch"
+        record: Record = {
+            "number": number, "state": "FAIL", "values": values, "best_auc": None, "epoch": None, "epochs": len(rows),
+            "seconds": round(float(rows["seconds"].sum()), 1), "aucs": rows["val_auc"].tolist(), "error": error,
+        }  # fmt: skip
+        if error is None:
+            done = len(rows) >= plan(with_values(self.experiment.of_a_trial(), values).training)[-1].last_epoch
+            best = rows.iloc[int(rows["val_auc"].to_numpy().argmax())]
+            record |= {
+                "state": "COMPLETE" if done else "PRUNED", "best_auc": float(best["val_auc"]), "epoch": int(best["epoch"])
+            }  # fmt: skip
+        return record
+
+
+def _last_words(trial: Any) -> str:
+    """What Ray Tune knows of the end of a trial's process."""
+    path = Path(trial.error_file) if trial.error_file else None
+    lines = path.read_text(encoding="utf-8").strip().splitlines() if path and path.exists() else []
+    return lines[-1].strip() if lines else "unknown error"
