@@ -7,12 +7,12 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sacro_ray.config import Prepare
 from sacro_ray.dataset.files import write_atomically
-from sacro_ray.dataset.leaks import Seen, duplicates, near_duplicates, refuse_pixels_in_two_splits
+from sacro_ray.dataset.leaks import Seen, duplicates, near_duplicates, refuse_pixels_in_two_splits, same_films
 from sacro_ray.dataset.manifest import NAME, SCHEMA_VERSION, Excluded, Manifest, Shard, Split, verify, write_manifest
 from sacro_ray.dataset.parts import Part, end_folder, sources_digest, without
 from sacro_ray.dataset.plan import SPLITS, CohortPlan, PlannedRadiograph, same_settings
@@ -21,7 +21,7 @@ from sacro_ray.imaging.exclusion import REASONS
 
 log = logging.getLogger("sacro_ray")
 INDEX, NEAR = "index.csv", "near_duplicates.csv"
-INDEX_COLUMNS = ("radiograph_id", "split", "pixel_sha256", "perceptual_hash", "greyscale")
+INDEX_COLUMNS = ("radiograph_id", "split", "pixel_sha256", "perceptual_hash", "greyscale", "stored_sha256")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Indexed:
     split: str
     pixel_sha256: str
     perceptual_hash: str
+    stored_sha256: str
 
 
 def unchanged(plan: CohortPlan, folder: Path) -> bool:
@@ -63,8 +64,9 @@ def complete_cohort(plan: CohortPlan, folder: Path, parts: list[Part], settings:
     Raises:
         UserError: The same pixels are in two splits.
     """
-    groups = duplicates(entry for part in parts for entry in part.written)
-    refuse_pixels_in_two_splits(plan.cohort, groups)
+    written = [entry for part in parts for entry in part.written]
+    groups = duplicates(written)
+    refuse_pixels_in_two_splits(plan.cohort, [*groups, *same_films(written)])
     if groups:
         parts = _handle_duplicates(plan, folder, parts, groups, settings)
     _write_index(folder, parts)
@@ -77,7 +79,7 @@ def complete_cohort(plan: CohortPlan, folder: Path, parts: list[Part], settings:
 def read_index(folder: Path) -> list[Indexed]:
     """The index of a prepared cohort, a line a radiograph."""
     with (folder / INDEX).open(newline="", encoding="utf-8") as file:
-        return [Indexed(**{k: row[k] for k in INDEX_COLUMNS[:4]}) for row in csv.DictReader(file)]
+        return [Indexed(**{f.name: row.get(f.name, "") for f in fields(Indexed)}) for row in csv.DictReader(file)]
 
 
 FLOW = ("radiographs", "patients", "positives", "negatives", "discordant", "adjudicated", "reclassified")

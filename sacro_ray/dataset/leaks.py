@@ -32,7 +32,11 @@ class Seen(Protocol):
 
     @property
     def pixel_sha256(self) -> str:
-        """See `pixel_digest`."""
+        """See `pixel_digest`: of the prepared picture."""
+
+    @property
+    def stored_sha256(self) -> str:
+        """Of the file's own values, whole and untouched; blank where it is not known."""
 
 
 def pixel_digest(pixels: npt.NDArray[np.uint8]) -> str:
@@ -50,10 +54,22 @@ def perceptual_hash(pixels: npt.NDArray[np.uint8]) -> str:
 
 
 def duplicates(radiographs: Iterable[Seen]) -> list[list[Seen]]:
-    """Groups of radiographs with equal pixels, each sorted by id."""
+    """Groups of radiographs with equal prepared pixels, each sorted by id."""
+    return _groups((radiograph.pixel_sha256, radiograph) for radiograph in radiographs)
+
+
+def same_films(radiographs: Iterable[Seen]) -> list[list[Seen]]:
+    """Groups of radiographs whose files hold the same film, each sorted by id: such as two joints cut out of one film.
+
+    Within a split that is as it should be, in two splits it is a leak.
+    """
+    return _groups((radiograph.stored_sha256, radiograph) for radiograph in radiographs if radiograph.stored_sha256)
+
+
+def _groups(radiographs: Iterable[tuple[str, Seen]]) -> list[list[Seen]]:
     groups: defaultdict[str, list[Seen]] = defaultdict(list)
-    for radiograph in radiographs:
-        groups[radiograph.pixel_sha256].append(radiograph)
+    for digest, radiograph in radiographs:
+        groups[digest].append(radiograph)
     found = [sorted(group, key=lambda r: r.radiograph_id) for group in groups.values() if len(group) > 1]
     return sorted(found, key=lambda group: group[0].radiograph_id)
 
@@ -91,12 +107,18 @@ def near_duplicates(hashes: Sequence[str]) -> list[tuple[int, int, int]]:
 def refuse_pixels_in_two_splits(cohort: str, groups: Iterable[Sequence[Seen]]) -> None:
     """Make sure that no two splits of a cohort share a picture.
 
+    Args:
+        cohort: Its name.
+        groups: From `duplicates` and `same_films`.
+
     Raises:
         UserError: They do; the message lists the radiographs.
     """
-    torn = [group for group in groups if len({radiograph.split for radiograph in group}) > 1]
+    torn = {
+        " = ".join(f"{r.radiograph_id} ({r.split})" for r in group) for group in groups if len({r.split for r in group}) > 1
+    }
     if torn:
-        lists = "; ".join(" = ".join(f"{r.radiograph_id} ({r.split})" for r in group) for group in torn[:20])
+        lists = "; ".join(sorted(torn)[:20])
         raise UserError(
             f"cohort {cohort}: {len(torn)} pictures are in two splits: {lists}. Keep one radiograph of each, or give them one split "
             "and, if they are of one patient, one patient_id"
@@ -118,15 +140,23 @@ def refuse_pixels_in_development_and_test(
     seen: defaultdict[str, list[str]] = defaultdict(list)
     for cohort, radiographs in development.items():
         for radiograph in radiographs:
-            seen[radiograph.pixel_sha256].append(f"{radiograph.radiograph_id} ({cohort})")
-    shared = [
-        " = ".join([*seen[r.pixel_sha256], f"{r.radiograph_id} ({cohort})"])
+            for digest in _digests(radiograph):
+                seen[digest].append(f"{radiograph.radiograph_id} ({cohort})")
+    shared = {
+        " = ".join([*seen[digest], f"{r.radiograph_id} ({cohort})"])
         for cohort, radiographs in test.items()
         for r in radiographs
-        if r.pixel_sha256 in seen
-    ]
+        for digest in _digests(r)
+        if digest in seen
+    }
     if shared:
         raise UserError(
             f"{len(shared)} pictures are both in development and in external test: {'; '.join(sorted(shared)[:20])}. "
             "Take them out of one of the two cohorts"
         )
+
+
+def _digests(radiograph: Seen) -> set[str]:
+    return {f"prepared {radiograph.pixel_sha256}"} | (
+        {f"stored {radiograph.stored_sha256}"} if radiograph.stored_sha256 else set()
+    )

@@ -34,6 +34,7 @@ class Written(BaseModel):
     greyscale: str
     notes: list[str]
     simulated: bool
+    stored_sha256: str
 
 
 class Part(BaseModel):
@@ -96,6 +97,7 @@ def write_shard(
                     greyscale=image.greyscale,
                     notes=list(image.notes),
                     simulated=image.simulated or radiograph.simulated,
+                    stored_sha256=image.stored_sha256,
                 )
             )
     digest, size = (sha256_of(temporary), temporary.stat().st_size) if written else (None, 0)

@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, a line now and then in a log."""
+"""Progress: a line now and then, with rate and time left."""
 
 import logging
 import time

@@ -1,5 +1,6 @@
 """Any radiograph file to one grey image: the only way in, for `prepare` and `score` alike."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Radiograph:
         source_size: Height and width of the file's image, pixels.
         header: The allowed DICOM header fields, by keyword.
         simulated: The header says that a program drew it.
+        stored_sha256: See `stored_digest`.
     """
 
     pixels: Grey
@@ -46,6 +48,7 @@ class Radiograph:
     source_size: tuple[int, int]
     header: dict[str, str] = field(default_factory=dict)
     simulated: bool = False
+    stored_sha256: str = ""
 
 
 def looks_like_image(path: str | Path) -> bool:
@@ -106,7 +109,19 @@ def read_radiograph(data: bytes, settings: Prepare, box: Box | None = None, plai
             spacing, header, simulated = dicom.spacing_mm(dataset), dicom.allowed_header(dataset), dicom.is_simulated(dataset)
     if spacing:
         spacing = (spacing[0] * pixels.shape[0] / stored.shape[0], spacing[1] * pixels.shape[1] / stored.shape[1])
-    return Radiograph(stored, spacing, way, notes, kept, (height, width), header, simulated)
+    digest = stored_digest(values)
+    return Radiograph(stored, spacing, way, notes, kept, (height, width), header, simulated, digest)
+
+
+def stored_digest(values: Values) -> str:
+    """SHA-256 of size and stored values, before crop, grey levels and size are touched: a film is known again under another crop.
+
+    Args:
+        values: Shape (height, width), any number type; equal numbers of different types are equal.
+    """
+    digest = hashlib.sha256(f"{values.shape[0]} {values.shape[1]}\n".encode())
+    digest.update(values.astype("<f8" if values.dtype.kind == "f" else "<i4", order="C").data)
+    return digest.hexdigest()
 
 
 def _to_grey(

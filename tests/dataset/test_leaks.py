@@ -1,10 +1,13 @@
+import csv
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from cohorts import cohort_settings, prepare_here, write_cohort
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sacro_ray.config import build_experiment
 from sacro_ray.dataset.leaks import (
     NEAR_BITS,
     duplicates,
@@ -13,6 +16,7 @@ from sacro_ray.dataset.leaks import (
     pixel_digest,
     refuse_pixels_in_development_and_test,
     refuse_pixels_in_two_splits,
+    same_films,
 )
 from sacro_ray.errors import UserError
 
@@ -22,6 +26,7 @@ class Film:
     radiograph_id: str
     split: str
     pixel_sha256: str
+    stored_sha256: str = ""
 
 
 def test_pixel_digest_tells_pictures_apart():
@@ -40,6 +45,21 @@ def test_duplicates_within_and_between():
     with pytest.raises(UserError, match=r"e \(ours\) = x \(theirs\)"):
         refuse_pixels_in_development_and_test({"ours": films}, {"theirs": [Film("x", "test", "3"), Film("y", "test", "9")]})
     refuse_pixels_in_development_and_test({"ours": films}, {"theirs": [Film("y", "test", "9")]})
+
+
+def test_two_crops_of_one_film_are_a_leak_in_two_splits_and_no_duplicates_in_one():
+    films = [Film("right", "train", "1", "film"), Film("left", "train", "2", "film"), Film("other", "train", "3", "another")]
+    assert duplicates(films) == []
+    assert [[film.radiograph_id for film in group] for group in same_films(films)] == [["left", "right"]]
+    refuse_pixels_in_two_splits("ours", same_films(films))
+    torn = [*films, Film("again", "validation", "4", "film")]
+    with pytest.raises(
+        UserError, match=r"1 pictures are in two splits: again \(validation\) = left \(train\) = right \(train\)"
+    ):
+        refuse_pixels_in_two_splits("ours", same_films(torn))
+    with pytest.raises(UserError, match=r"1 pictures .* right \(ours\) = left \(ours\) = x \(theirs\)"):
+        refuse_pixels_in_development_and_test({"ours": films}, {"theirs": [Film("x", "test", "9", "film")]})
+    assert same_films([Film("a", "train", "1"), Film("b", "train", "2")]) == []  # an index of before, without the column
 
 
 @settings(max_examples=25, deadline=None)
@@ -79,3 +99,31 @@ def test_another_export_of_a_film_looks_alike_and_another_film_does_not():
     pairs = {(i, j) for i, j, _ in near_duplicates(hashes)}
     assert {(0, 1), (0, 2), (0, 3)} <= pairs
     assert all(j < 4 for _, j in pairs)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_film_sent_twice_under_another_crop_is_found_in_two_splits_alone(tmp_path, split):
+    folder = write_cohort(tmp_path / "ours", 24, 1, ["a"], splits=True)
+    with (folder / "cohort.csv").open() as file:
+        rows = [{**row, "crop_left": "", "crop_top": "", "crop_right": "", "crop_bottom": ""} for row in csv.DictReader(file)]
+    box = {"crop_left": 0, "crop_top": 0, "crop_right": 40, "crop_bottom": 36}
+    assert rows[0]["split"] == "train"
+    rows.append({**rows[0], "radiograph_id": "again", "patient_id": "another number", "split": split, **box})
+    with (folder / "cohort.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with (folder / "readings.csv").open("a") as file:
+        file.write("again,a,0\n")
+    experiment = build_experiment(
+        {
+            "name": "small",
+            "cohorts": {"ours": cohort_settings(folder, "development", ["a"])},
+            "prepare": {"shards": str(tmp_path / "shards")},
+        }
+    )
+    if split == "train":
+        prepare_here(experiment)
+    else:
+        with pytest.raises(UserError, match=r"1 pictures are in two splits: again \(validation\) = r1000 \(train\)"):
+            prepare_here(experiment)

@@ -1,6 +1,8 @@
 """Every reference film is either decoded or left out for the right reason."""
 
 import hashlib
+import re
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -52,6 +54,19 @@ def test_every_file_has_its_outcome(shared_dir):
     every = Prepare(store_size=64, modalities=EVERY)
     assert reasons(shared_dir / "data/dicom", every) == EXCLUDED_WHATEVER_THE_MODALITY
     assert reasons(shared_dir / "data/pelvis_ddh", Prepare()) == {}
+
+
+def test_the_table_in_the_docs_says_what_happens(shared_dir):
+    docs = (Path(__file__).resolve().parents[2] / "docs/preparation.md").read_text(encoding="utf-8")
+    written = dict(re.findall(r"^\| `(\w+\.dcm)` \| (.*?) \|$", docs, re.MULTILINE))
+    found = {}
+    for path in [*(shared_dir / "data/dicom").glob("*.dcm"), *(shared_dir / "data/pelvis_ddh").glob("*.dcm")]:
+        try:
+            film = read_radiograph(path.read_bytes(), Prepare())
+            found[path.name] = f"in a shard: {film.pixels.shape[1]} x {film.pixels.shape[0]}, {film.greyscale}"
+        except ExcludedRadiograph as error:
+            found[path.name] = f"`{error.reason}`"
+    assert found == written
 
 
 def test_lossless_encodings_of_one_film_give_one_png(shared_dir):
