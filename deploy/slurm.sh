@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # sacro_ray on a Slurm cluster: one Ray over all nodes of a batch job, started before the command and stopped after it.
 #  1. on the login node, in the repository, on a file system that all nodes share:  make install   (sets up .venv; Python as on the nodes)
-#  2. look at the #SBATCH lines below; what is given to sbatch on its command line goes before them
+#  2. look at the #SBATCH lines below; what sbatch is given on its command line overrides them
 #  3. sbatch deploy/slurm.sh -m sacro_ray.train experiments/paper.toml      (the arguments are python's)
 #  4. tail -f slurm-JOBID.out; a training that was stopped, or ran out of its time, goes on when it is submitted again
 #  5. sbatch --nodes=1 deploy/slurm.sh -m sacro_ray.tune experiments/paper.toml --trials 40    (one node is as good as several)
@@ -9,6 +9,7 @@
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=8
+#SBATCH --mem-per-cpu=4G
 #SBATCH --gpus-per-node=1
 #SBATCH --time=24:00:00
 #SBATCH --open-mode=append
@@ -29,9 +30,11 @@ export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 ip=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" hostname --all-ip-addresses | awk '{print $1}')
-port=$((20000 + SLURM_JOB_ID % 10000))
+# Nodes may hold other jobs' Rays as well: every port that would be a fixed one is this job's own, below those that Linux gives out.
+port=$((20000 + SLURM_JOB_ID % 3000 * 4))
 temporary="/tmp/ray-$SLURM_JOB_ID"
-what=(--num-cpus "$SRUN_CPUS_PER_TASK" --disable-usage-stats --block)
+what=(--num-cpus "$SRUN_CPUS_PER_TASK" --dashboard-agent-listen-port "$((port + 3))" --min-worker-port 0 --max-worker-port 0
+    --disable-usage-stats --block)
 [ -z "${SLURM_GPUS_ON_NODE:-}" ] || what+=(--num-gpus "$SLURM_GPUS_ON_NODE")
 
 # Ending our own steps ends their Ray, and no other job's on the same nodes, as `ray stop` would.
@@ -46,22 +49,39 @@ trap stop EXIT
 trap 'exit 143' TERM INT
 
 srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" ray start --head --node-ip-address="$ip" --port="$port" \
-    --ray-client-server-port="$((port + 10000))" --dashboard-host=127.0.0.1 --temp-dir="$temporary" "${what[@]}" &
+    --ray-client-server-port="$((port + 1))" --dashboard-port="$((port + 2))" --dashboard-host=127.0.0.1 \
+    --temp-dir="$temporary" "${what[@]}" &
+ray=$!
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
     srun --overlap --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) --exclude="$head" \
         bash -c 'until ray start "$@"; do sleep 5; done' start --address="$ip:$port" "${what[@]}" &
 fi
 export RAY_ADDRESS="$ip:$port"
-timeout 600 python - "$SLURM_JOB_NUM_NODES" <<'PYTHON'
-import sys, time
+timeout 600 python - "$SLURM_JOB_NUM_NODES" <<'PYTHON' &
+import os, socket, sys, time
 import ray
 
-while not ray.is_initialized():
+host, port = os.environ["RAY_ADDRESS"].split(":")
+while True:
     try:
+        socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(log_to_driver=False, logging_level="ERROR")
-    except ConnectionError:
+        break
+    except (OSError, RuntimeError):
         time.sleep(2)
 while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[1]):
     time.sleep(2)
 PYTHON
+nodes=$!
+while kill -0 "$nodes" 2>/dev/null; do
+    if ! kill -0 "$ray" 2>/dev/null; then
+        echo "error: Ray did not start on $head; what it said stands above" >&2
+        exit 1
+    fi
+    sleep 1
+done
+if ! wait "$nodes"; then
+    echo "error: not all $SLURM_JOB_NUM_NODES nodes had joined Ray after ten minutes" >&2
+    exit 1
+fi
 python "$@"

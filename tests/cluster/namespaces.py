@@ -1,7 +1,7 @@
 """Machines for a cluster on one machine: a network, process and mount namespace each, reached by ssh over a bridge.
 
-Each has its own address, host name, home, /tmp/ray, /dev/shm and sshd, and all share /srv/sacro_ray, as machines share an NFS export.
-Without process namespaces of their own, one machine's `ray stop` would stop them all.
+Each has its own address, host name, home, /tmp, /dev/shm and sshd, and all share /srv/sacro_ray, as machines share an NFS export.
+Without process namespaces of their own, one machine's `ray stop` would stop them all; with them, what runs on a machine ends with it.
 """
 
 import os
@@ -21,9 +21,10 @@ HOME = "/home/sacro"
 BOOT = """
 set -e
 mount -t tmpfs none /home && mkdir {home} && mount --bind {folder}/home {home}
-mount -t tmpfs none /srv && mkdir /srv/sacro_ray && mount --bind {shared} /srv/sacro_ray
+mount -t tmpfs none /srv && mkdir /srv/sacro_ray /srv/base && mount --bind {shared} /srv/sacro_ray
+mount --bind {base} /srv/base && mount -t tmpfs -o mode=1777 none /tmp
+mkdir -p {base} && mount --bind /srv/base {base} && umount /srv/base
 mount -t tmpfs -o size=16g none /dev/shm
-mkdir -p /tmp/ray && mount -t tmpfs none /tmp/ray
 mount --bind {folder}/passwd /etc/passwd
 mount --bind {folder}/hosts /etc/hosts
 hostname {name}
@@ -65,7 +66,7 @@ class Machine:
         return self.base / self.name
 
     def start(self, public_key: str, hosts: str) -> None:
-        """Make the namespaces and boot."""
+        """Make the machine and switch it on."""
         (self.folder / "home").mkdir(parents=True)
         # Ray's launcher reads it before each command, and stops where it is not there.
         (self.folder / "home" / ".bashrc").touch()
@@ -80,6 +81,8 @@ class Machine:
         (self.folder / "sshd_config").write_text(
             f"HostKey {key}\nAuthorizedKeysFile {self.folder}/authorized_keys\nPidFile none\nStrictModes no\nUsePAM no\n"
             "PermitRootLogin prohibit-password\nMaxStartups 100\nMaxSessions 100\n"
+            # All machines' threads share this one's processors, and would wait for each other at full speed.
+            "SetEnv OMP_WAIT_POLICY=PASSIVE\n"
         )
         outside = f"sacro{self.number}"
         for command in (
@@ -92,11 +95,15 @@ class Machine:
             f"ip -n {self.name} route add default via {NETWORK}.1",
         ):
             subprocess.run(command.split(), check=True)
-        boot = BOOT.format(home=HOME, folder=self.folder, shared=self.shared, name=self.name)
+        self.boot()
+
+    def boot(self) -> None:
+        """Switch it on, for the first time or again; its home is as it was."""
+        boot = BOOT.format(home=HOME, folder=self.folder, base=self.base, shared=self.shared, name=self.name)
         self.process = subprocess.Popen(
             ["ip", "netns", "exec", self.name, "unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--mount-proc",
              "--kill-child=KILL", "bash", "-c", boot],
-            stdout=(self.folder / "log").open("wb"), stderr=subprocess.STDOUT, start_new_session=True,
+            stdout=(self.folder / "log").open("ab"), stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
     def kill(self) -> None:
@@ -139,25 +146,23 @@ class Network:
         for machine in self.machines:
             machine.start(self.key.with_suffix(".pub").read_text(), hosts)
         for machine in self.machines:
-            deadline = time.monotonic() + 60
-            while self.ssh(machine, "true").returncode != 0:
-                if time.monotonic() > deadline:
-                    raise TimeoutError((machine.folder / "log").read_text(errors="replace"))
-                time.sleep(0.5)
+            self.wait_for(machine)
+
+    def wait_for(self, machine: Machine) -> None:
+        """Wait until a machine answers by ssh."""
+        deadline = time.monotonic() + 120
+        while self.ssh(machine, "true").returncode != 0:
+            if time.monotonic() > deadline:
+                raise TimeoutError((machine.folder / "log").read_text(errors="replace"))
+            time.sleep(0.5)
 
     def ssh(self, machine: Machine, command: str) -> subprocess.CompletedProcess[str]:
         """Run a command on a machine."""
-        options = [
-            "-i",
-            str(self.key),
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-            "-o",
-            "LogLevel=ERROR",
-        ]
-        return subprocess.run(["ssh", *options, f"root@{machine.address}", command], capture_output=True, text=True)
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=10"]
+        flags = [flag for option in options for flag in ("-o", option)]
+        return subprocess.run(
+            ["ssh", "-i", str(self.key), *flags, f"root@{machine.address}", command], capture_output=True, text=True
+        )
 
     def remove(self) -> None:
         """Take everything back."""

@@ -1,54 +1,38 @@
-"""A node killed in the middle of a two-node training: it ends right, and no epoch is trained twice into the history."""
+"""A node killed in the middle of a two-node training and of a sweep: both go on on the nodes that are left, and end right."""
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+from sacro_ray.cluster.runtime import ENVIRONMENT
 from sacro_ray.learning.run_folder import RunFolder
 
-pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.timeout(1500)]
+NODES = Path(__file__).with_name("nodes.py")
 
-# A cluster of its own, in a process of its own: three nodes of one CPU, so that a training of two workers outlives any of them.
-SCRIPT = """
-import json, os, sys, threading, time
-from pathlib import Path
-from sacro_ray.cluster.runtime import ENVIRONMENT
-os.environ.update(ENVIRONMENT)
-import ray
-from ray.cluster_utils import Cluster
-from sacro_ray.cluster.training import train
-from sacro_ray.config import build_experiment
 
-experiment = build_experiment(json.loads(Path(sys.argv[1]).read_text()))
-runs, history = Path(sys.argv[2]), Path(sys.argv[2]) / experiment.name / "history.csv"
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
-nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
-ray.init(address=cluster.address)
-cluster.wait_for_nodes()
-
-def busy():
-    free = ray._private.state.available_resources_per_node()
-    return [node for node in nodes if free[node.node_id].get("CPU", 0) < 1]
-
-def strike():
-    while not history.exists() or len(history.read_text().splitlines()) < 4:
-        time.sleep(0.05)
-    victim = busy()[0]
-    cluster.remove_node(victim, allow_graceful=False)
-    print("KILLED after epoch", len(history.read_text().splitlines()) - 1, flush=True)
-
-striker = threading.Thread(target=strike, daemon=True)
-striker.start()
-train(experiment, runs)
-striker.join(5)
-print("DONE", flush=True)
-"""
+def lose_a_node(what: str, values: dict, tmp_path: Path) -> Path:
+    """Train or tune while a node is killed; answers the folder of the runs."""
+    (tmp_path / "experiment.json").write_text(json.dumps(values))
+    done = subprocess.run(
+        [sys.executable, str(NODES), what, str(tmp_path / "experiment.json"), str(tmp_path / "runs")],
+        env={**os.environ, **ENVIRONMENT, "RAY_AUTH_MODE": "disabled"}, capture_output=True, text=True, timeout=1400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-6000:]
+    killed, ended = done.stdout.splitlines()
+    found = re.fullmatch(r"killed (\d+) workers after epoch (\d+)", killed)
+    assert found is not None, killed
+    assert int(found[1]) >= 1
+    assert ended == "ended with 2 of 3 nodes"
+    return tmp_path / "runs"
 
 
 def test_a_training_goes_on_on_the_nodes_that_are_left(experiment, tmp_path):
@@ -56,21 +40,35 @@ def test_a_training_goes_on_on_the_nodes_that_are_left(experiment, tmp_path):
     values["name"] = "lost"
     values["training"] |= {"workers": 2, "max_failures": 3}
     values["training"]["stages"] = [
-        {"size_px": 32, "batch_size": 8, "frozen_epochs": 2, "unfrozen_epochs": 10},
-        {"size_px": 48, "batch_size": 8, "frozen_epochs": 0, "unfrozen_epochs": 4},
+        {"size_px": 32, "batch_size": 8, "frozen_epochs": 2, "unfrozen_epochs": 8},
+        {"size_px": 48, "batch_size": 8, "frozen_epochs": 0, "unfrozen_epochs": 2},
     ]
-    (tmp_path / "experiment.json").write_text(json.dumps(values))
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path / "experiment.json"), str(tmp_path / "runs")],
-        env={**os.environ, "RAY_AUTH_MODE": "disabled"}, capture_output=True, text=True, timeout=850,
-    )  # fmt: skip
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["KILLED", "DONE"], (
-        done.stdout[-3000:] + done.stderr[-6000:]
-    )
-    folder = RunFolder(tmp_path / "runs" / "lost")
+    folder = RunFolder(lose_a_node("train", values, tmp_path) / "lost")
     history = pd.read_csv(folder.path / "history.csv")
-    assert list(history["epoch"]) == list(range(1, 17))
+    assert list(history["epoch"]) == list(range(1, 13))
     weights, description = folder.load_best()
     assert description["auc"] == pytest.approx(history["val_auc"].max())
     assert all(torch.isfinite(value.float()).all() for value in weights.values())
     assert Path(folder.validation_predictions).exists()
+
+
+def test_a_sweep_goes_on_and_no_trial_is_lost_or_fails(experiment, tmp_path):
+    values = experiment.as_dict()
+    values["name"] = "lost"
+    values["search"] |= {
+        "trials": 5,
+        "early_stopping": False,
+        "space": {"training.lr": {"low": 1e-4, "high": 1e-2, "log": True}},
+        "stages": [{"size_px": 32, "batch_size": 8, "frozen_epochs": 0, "unfrozen_epochs": 8}],
+    }
+    sweep = lose_a_node("tune", values, tmp_path) / "lost-sweep"
+    trials = pd.read_csv(sweep / "trials.csv")
+    assert list(trials["number"]) == [0, 1, 2, 3, 4]
+    assert set(trials["state"]) == {"COMPLETE"}
+    for number, best_auc in zip(trials["number"], trials["best_auc"], strict=True):
+        history = pd.read_csv(sweep / "trials" / f"{number:04d}" / "history.csv")
+        assert list(history["epoch"]) == list(range(1, 9))
+        assert best_auc == pytest.approx(history["val_auc"].max())
+    best = trials.loc[trials["best_auc"].idxmax()]
+    chosen = tomllib.loads((sweep / "best.toml").read_text())
+    assert chosen["training"]["lr"] == pytest.approx(best["training.lr"])

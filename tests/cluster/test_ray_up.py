@@ -1,4 +1,4 @@
-"""docs/cluster.md word by word, on two machines that are namespaces: `ray up` by ssh, a job over both, a node lost, results, `ray down`."""
+"""deploy/on-premises.yaml on two machines that are namespaces: `ray up` by ssh, a job over both, a power cut, results, `ray down`."""
 
 import os
 import shutil
@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -188,6 +189,22 @@ def test_a_user_error_of_a_job_is_one_message(laptop):
     )
     assert "error: " in said
     assert "status" in said
+
+
+def test_a_training_outlives_a_power_cut_and_the_machine_comes_back(laptop, experiment):
+    stages = [{"size_px": 32, "batch_size": 8, "frozen_epochs": 4, "unfrozen_epochs": 8}]
+    path = write_experiment(laptop, experiment, "outage", workers=[1, 2], stages=stages)
+    history, lost = laptop.network.shared / "runs" / "outage" / "history.csv", laptop.network.machines[1]
+    with ThreadPoolExecutor() as pool:
+        job = pool.submit(laptop.job, "python", "-m", "sacro_ray.train", path)
+        wait_until(lambda: job.done() or (history.exists() and len(history.read_text().splitlines()) > 3), 600, "three epochs")
+        assert not job.done(), job.result()
+        lost.kill()
+        assert "succeeded" in job.result()
+    assert list(pd.read_csv(history)["epoch"]) == list(range(1, 13))
+    lost.boot()
+    laptop.network.wait_for(lost)
+    wait_until(lambda: nodes_alive(laptop) == 2, 300, "the machine to be taken in again")
 
 
 def test_ray_down_stops_both(laptop):
