@@ -36,6 +36,11 @@ async def score_brightness(data: bytes, overlay: bool) -> Answer:
     )
 
 
+def noise() -> np.ndarray:
+    """A radiograph of noise, uint8 (60, 80)."""
+    return np.random.default_rng(0).integers(0, 255, (60, 80), dtype=np.uint8)
+
+
 def png_bytes(pixels: np.ndarray) -> bytes:
     """The bytes of a PNG file."""
     buffer = io.BytesIO()

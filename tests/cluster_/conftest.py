@@ -1,8 +1,12 @@
-"""A run folder with random weights."""
+"""A run folder with random weights, and its page."""
+
+import socket
+from collections.abc import Iterator
 
 import pytest
 import torch
 
+from sacro_ray.cluster.serving import served
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.cache import open_split
 from sacro_ray.learning.inference import score_batch
@@ -29,3 +33,13 @@ def random_run(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory)
     folder.save_best(network.state_dict(), {"size_px": 48, "precision": "fp32"})
     write_validation_predictions(experiment, folder, Place(torch.device("cpu")))
     return folder
+
+
+@pytest.fixture(scope="package")
+def served_run(local_ray, random_run: RunFolder) -> Iterator[str]:
+    """The address of the page of `random_run`, which takes uploads of at most 1 MiB."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with served(random_run.path, "127.0.0.1", port, None, [], 2**20) as url:
+        yield url

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cohorts import prepare_here as prepare_cohorts_here
 from PIL import Image
 
 from sacro_ray.cluster.scoring_inputs import Item, list_items
@@ -12,7 +13,9 @@ from sacro_ray.cluster.scoring_quality import quality_flags, stored_quality_flag
 from sacro_ray.cluster.scoring_reading import prepare_apart, prepare_here, prepare_item
 from sacro_ray.dataset.geometry import to_square
 from sacro_ray.dataset.shards import read_samples
+from sacro_ray.demo import demo_experiment
 from sacro_ray.imaging.decode import Radiograph
+from sacro_ray.simulation.cohort import write_cohorts
 
 
 def test_a_file_and_its_sample_in_a_shard_give_the_same_square(experiment):
@@ -25,6 +28,19 @@ def test_a_file_and_its_sample_in_a_shard_give_the_same_square(experiment):
         expected = to_square(sample.pixels, 48, experiment.model.fit)
         np.testing.assert_array_equal(prepare_item(files[name], experiment, 48).square, expected)
         np.testing.assert_array_equal(prepare_item(stored[name], experiment, 48).square, expected)
+
+
+def test_dicom_files_cut_to_the_exposed_field_give_the_squares_of_their_shards(tmp_path):
+    write_cohorts(tmp_path / "data", 10, 4, seed=0, size_px=160, workers=1)
+    experiment = demo_experiment(tmp_path, [])
+    prepare_cohorts_here(experiment)
+    for name, cohort in experiment.cohorts.items():
+        files = {item.input: item for item in list_items(cohort.table, Path("/nowhere"))}
+        stored = list_items(str(tmp_path / "shards" / name), Path("/nowhere"))
+        assert len(stored) >= 4
+        for item in stored:
+            found, expected = (prepare_item(one, experiment, 112).square for one in (files[item.input], item))
+            np.testing.assert_array_equal(found, expected)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
-from serving_fakes import ABOUT, score_brightness
+from serving_fakes import ABOUT, noise, score_brightness
 
 from sacro_ray.serving.app import build_app
 
@@ -38,5 +38,5 @@ def ask(app: FastAPI) -> Ask:
 
 @pytest.fixture(scope="session")
 def picture() -> np.ndarray:
-    """A radiograph of noise, uint8 (60, 80)."""
-    return np.random.default_rng(0).integers(0, 255, (60, 80), dtype=np.uint8)
+    """A radiograph of noise."""
+    return noise()

@@ -45,22 +45,19 @@ function percentage(value) {
 function showScale(answer) {
   at("fill").style.width = percentage(answer.probability);
   at("pointer").style.left = percentage(answer.probability);
-  const labels = at("labels");
-  labels.replaceChildren();
-  document.querySelectorAll(".mark").forEach((mark) => mark.remove());
-  // One line a cut-off, so that close ones do not cover each other; each reaches down to its mark on the bar.
+  // One line a cut-off, so that close ones do not cover each other; a stroke leads from each down through the bar.
   const cutoffs = Object.entries(answer.calls).sort((one, other) => one[1].cutoff - other[1].cutoff);
-  labels.style.height = `${1.3 * cutoffs.length}rem`;
-  cutoffs.forEach(([name, call], level) => {
-    const label = element("div", `${name} ${call.cutoff.toFixed(3)}`, call.cutoff > 0.5 ? "label left" : "label");
-    label.style.left = percentage(call.cutoff);
-    label.style.top = `${1.3 * level}rem`;
-    label.style.height = `${1.3 * (cutoffs.length - level)}rem`;
-    labels.append(label);
+  at("labels").style.height = `${1.3 * cutoffs.length}rem`;
+  const parts = cutoffs.flatMap(([name, call], level) => {
     const mark = element("div", "", "mark");
-    mark.style.left = percentage(call.cutoff);
-    at("pointer").before(mark);
+    const label = element("div", `${name} ${call.cutoff.toFixed(3)}`, call.cutoff > 0.5 ? "label left" : "label");
+    for (const part of [mark, label]) {
+      part.style.left = percentage(call.cutoff);
+      part.style.top = `${1.3 * level}rem`;
+    }
+    return [mark, label];
   });
+  at("marks").replaceChildren(...parts);
 }
 
 function showCalls(answer) {
