@@ -52,6 +52,11 @@ def below(location: str | Path, *names: str) -> str:
     return "/".join([str(location), *names]) if in_store(location) else str(Path(location, *names))
 
 
+def as_given(location: str) -> str | Path:
+    """A location as text: the path that it is, or the address as it is."""
+    return location if in_store(location) else Path(location)
+
+
 def safe_name(name: str) -> bool:
     """Whether a name that a store or a manifest gives stays within the folder that it is put into."""
     path = PurePosixPath(name)
