@@ -24,12 +24,12 @@ from sacro_ray.simulation.anatomy import Sex
 from sacro_ray.simulation.dicom import encode_dicom
 from sacro_ray.simulation.joints import grade_of
 from sacro_ray.simulation.patients import Baseline, sample_baseline
-from sacro_ray.simulation.radiograph import render_radiograph
+from sacro_ray.simulation.radiograph import hand_drawn_box, render_radiograph
 from sacro_ray.simulation.reading import sample_latent, sample_readings, severity_of
 from sacro_ray.simulation.studies import GESPIC, PROOF, Study
 
 STUDIES = {study.name: study for study in (PROOF, GESPIC)}
-FORMAT = 1  # raised when the same parameters would give other files
+FORMAT = 2  # raised when the same parameters would give other files
 CHUNK = 16  # radiographs handed to a process at once
 WORTH_A_PROCESS = 48  # radiographs: a process takes about two seconds to start, a radiograph 50 ms
 TEMPORARY = ".{}.{}.simulation-tmp"
@@ -61,13 +61,26 @@ def sample_patient(study: Study, number: int, seed: int = 0) -> Patient:
 
 def radiograph_bytes(study: Study, patient: Patient, seed: int, size_px: int) -> bytes:
     """The patient's radiograph as a DICOM file."""
-    rng = np.random.default_rng([seed, study.stream, patient.number, PICTURE])
+    rng, sex = _picture_stream(study, patient, seed), _sex(patient)
     right, left = (float(value) for value in patient.severity)
-    sex: Sex = "male" if patient.baseline["sex"] == "male" else "female"
     monochrome1 = bool(rng.random() < study.style.monochrome1_share)
     pixels, spacing_mm = render_radiograph(rng, right, left, sex, study.style, size_px)
     age, site = int(patient.baseline["age_years"] or 0), f"{study.title} site {patient.baseline['site']}"
     return encode_dicom(pixels, spacing_mm, patient.radiograph_id, patient.patient_id, sex, age, site, monochrome1)
+
+
+def crop_box(study: Study, patient: Patient, seed: int, size_px: int) -> dict[str, int]:
+    """The box drawn by hand on that radiograph, as the columns of cohort.csv."""
+    box = hand_drawn_box(_picture_stream(study, patient, seed), _sex(patient), study.style, size_px)
+    return dict(zip(("crop_left", "crop_top", "crop_right", "crop_bottom"), box, strict=True))
+
+
+def _picture_stream(study: Study, patient: Patient, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, study.stream, patient.number, PICTURE])
+
+
+def _sex(patient: Patient) -> Sex:
+    return "male" if patient.baseline["sex"] == "male" else "female"
 
 
 def write_cohorts(
@@ -110,7 +123,8 @@ def write_cohorts(
     if total:
         progress.close()
     for name in unfinished:
-        _write_tables(out / name, [sample_patient(STUDIES[name], number, seed) for number in range(1, sizes[name] + 1)])
+        patients_of = [sample_patient(STUDIES[name], number, seed) for number in range(1, sizes[name] + 1)]
+        _write_tables(out / name, patients_of, [crop_box(STUDIES[name], patient, seed, size_px) for patient in patients_of])
 
 
 def _check(**numbers: tuple[int, int, int]) -> None:
@@ -159,7 +173,7 @@ def _write_chunk(out: Path, seed: int, size_px: int, chunk: Chunk) -> int:
     return end - start
 
 
-def _write_tables(folder: Path, patients: list[Patient]) -> None:
+def _write_tables(folder: Path, patients: list[Patient], boxes: list[dict[str, int]]) -> None:
     """readings.csv, truth.csv (the grades that were drawn) and, last of all, cohort.csv."""
     ids = [{"radiograph_id": patient.radiograph_id} for patient in patients]
     readings = [
@@ -173,8 +187,8 @@ def _write_tables(folder: Path, patients: list[Patient]) -> None:
         for row, patient in zip(ids, patients, strict=True)
     ]  # fmt: skip
     cohort = [
-        {**row, "patient_id": patient.patient_id, "path": f"radiographs/{patient.radiograph_id}.dcm", **patient.baseline}
-        for row, patient in zip(ids, patients, strict=True)
+        {**row, "patient_id": patient.patient_id, "path": f"radiographs/{patient.radiograph_id}.dcm", **box, **patient.baseline}
+        for row, patient, box in zip(ids, patients, boxes, strict=True)
     ]
     for name, rows in (("readings.csv", readings), ("truth.csv", truth), ("cohort.csv", cohort)):
         buffer = io.StringIO()

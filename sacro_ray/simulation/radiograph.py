@@ -1,4 +1,8 @@
-"""Render one AP pelvic radiograph: tissue, bone and joints add up to attenuation, the site's style turns it into 12-bit grey."""
+"""Render one AP pelvic radiograph: tissue, bone and joints add up to attenuation, the site's style turns it into 12-bit grey.
+
+And the box that somebody draws on it by hand: the published study cropped its radiographs so (Bressem et al. 2021, Image selection
+and pre-processing).
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +13,13 @@ from sacro_ray.simulation.bones import bone_attenuation
 from sacro_ray.simulation.joints import joint_attenuation, sample_appearance
 from sacro_ray.simulation.position import sample_position
 from sacro_ray.simulation.tissue import tissue_attenuation
+
+STREAMS = 7
+"""Of chance: patient, place, right and left joint, surroundings, exposure, the hand that draws the box."""
+BOX_MARGIN_MM = np.array([[-32.0, -16.0], [32.0, 8.0]])
+"""Left, top; right, bottom: of the box beyond the sacrum, so that the iliac side of both joints is in it with what surrounds it."""
+BOX_SD_MM = 5.0
+"""Of each side of a box drawn by hand."""
 
 
 def render_radiograph(
@@ -31,7 +42,7 @@ def render_radiograph(
     Returns:
         uint16 (height, width), 0 to 4095, bone bright, and the pixel spacing in mm.
     """
-    patient, place, right, left, surroundings, exposure = rng.spawn(6)
+    patient, place, right, left, surroundings, exposure, _ = rng.spawn(STREAMS)
     anatomy = sample_anatomy(patient, sex)
     position = sample_position(place, style, size_px)
     bone = bone_attenuation(surroundings, anatomy, position)
@@ -42,3 +53,24 @@ def render_radiograph(
     grey = develop(exposure, attenuation, style, collimated(exposure, position.height, position.width, style))
     side_marker(exposure, grey)
     return np.rint(grey * MAXIMUM).astype(np.uint16), position.spacing_mm
+
+
+def hand_drawn_box(rng: np.random.Generator, sex: Sex, style: Style, size_px: int = 640) -> tuple[int, int, int, int]:
+    """The box around sacrum and sacroiliac joints that somebody drew on the radiograph of the same generator.
+
+    Args:
+        rng: A fresh generator, as for `render_radiograph`.
+        sex: As there.
+        style: As there.
+        size_px: As there.
+
+    Returns:
+        Left, top, right, bottom in pixels of the radiograph, right and bottom exclusive.
+    """
+    patient, place, *_, hand = rng.spawn(STREAMS)
+    anatomy, position = sample_anatomy(patient, sex), sample_position(place, style, size_px)
+    sacrum = position.to_pixels(np.concatenate(anatomy.outlines["sacrum"]))
+    margin = (BOX_MARGIN_MM + hand.normal(0.0, BOX_SD_MM, (2, 2))) / position.spacing_mm
+    corners = np.rint([sacrum.min(0) + margin[0], sacrum.max(0) + margin[1]]).astype(int)
+    (left, top), (right, bottom) = np.clip(corners, 0, (position.width, position.height)).tolist()
+    return left, top, right, bottom

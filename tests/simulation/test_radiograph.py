@@ -6,7 +6,7 @@ import pytest
 from sacro_ray.simulation.acquisition import DIGITAL, DIGITISED_FILM
 from sacro_ray.simulation.anatomy import sample_anatomy
 from sacro_ray.simulation.joints import grade_of, joint_attenuation, sample_appearance
-from sacro_ray.simulation.radiograph import render_radiograph
+from sacro_ray.simulation.radiograph import hand_drawn_box, render_radiograph
 
 Y_MM, X_MM = (plane.astype(np.float32) for plane in np.mgrid[-30:34:1.0, 20:80:0.5])
 
@@ -102,3 +102,19 @@ def test_sites_look_different():
         return np.median(values)
 
     assert noise(DIGITISED_FILM) > 1.3 * noise(DIGITAL)
+
+
+def test_the_hand_drawn_box_holds_both_joints():
+    for seed in range(20):
+        for style in (DIGITAL, DIGITISED_FILM):
+            left, top, right, bottom = hand_drawn_box(np.random.default_rng(seed), "female", style, 400)
+            grave, spacing_mm = render_radiograph(np.random.default_rng(seed), 4.0, 4.0, "female", style, 400)
+            sound, _ = render_radiograph(np.random.default_rng(seed), 0.0, 0.0, "female", style, 400)
+            height, width = grave.shape
+            assert 0 <= left < right <= width
+            assert 0 <= top < bottom <= height
+            # What differs between the two is the joints.
+            rows, columns = np.nonzero(np.abs(grave.astype(int) - sound.astype(int)) > 40)
+            inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+            assert inside.mean() > 0.95
+            assert 100 < (right - left) * spacing_mm < 260
