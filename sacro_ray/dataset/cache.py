@@ -4,14 +4,11 @@ Built once a node, by whichever process comes first, under a lock; shared by all
 is a digest of the shards and of the geometry, so a changed cohort never meets an old cache.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sacro_ray.dataset.files import cache_root, locked
 from sacro_ray.dataset.geometry import Fit, to_square
-from sacro_ray.dataset.manifest import read_manifest, verify
+from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.dataset.shards import read_samples
+from sacro_ray.dataset.staging import cohort_folder
 from sacro_ray.dataset.streaming import Images, ShardImages, index_split
 from sacro_ray.errors import UserError
 
@@ -50,12 +49,6 @@ class CachedSplit:
         return np.array([np.nan if r["label"] is None else r["label"] for r in self.records], dtype=np.float32)
 
 
-def cache_root() -> Path:
-    """Where this node keeps its caches: SACRO_RAY_CACHE, or else the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("SACRO_RAY_CACHE") or Path(base) / "sacro_ray")
-
-
 def open_split(
     shards: str | Path, cohorts: Sequence[str], split: str, size_px: int, fit: Fit, budget_gib: float
 ) -> CachedSplit:
@@ -73,7 +66,7 @@ def open_split(
     identity = [LAYOUT, split, size_px, fit, [(m.cohort, m.digest) for m in manifests]]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
     folder = cache_root() / name
-    with _lock(cache_root() / f"{name}.lock"):
+    with locked(cache_root() / f"{name}.lock"):
         if not folder.exists() and (reason := _no_room(count * size_px**2, budget_gib)):
             log.warning(
                 "%s radiographs of %s at %d px are read from the shards in every epoch: %s", count, split, size_px, reason
@@ -81,7 +74,7 @@ def open_split(
             members, records = index_split(shards, cohorts, split)
             return CachedSplit(ShardImages(members, size_px, fit), records)
         if not folder.exists():
-            _build(folder, Path(shards), cohorts, split, size_px, fit, count)
+            _build(folder, shards, cohorts, split, size_px, fit, count)
     records = json.loads((folder / "records.json").read_text(encoding="utf-8"))
     return CachedSplit(np.load(folder / "images.npy", mmap_mode="r"), records)
 
@@ -96,9 +89,9 @@ def _no_room(needed: int, budget_gib: float) -> str | None:
     return None
 
 
-def _build(folder: Path, shards: Path, cohorts: Sequence[str], split: str, size_px: int, fit: Fit, count: int) -> None:
+def _build(folder: Path, shards: str | Path, cohorts: Sequence[str], split: str, size_px: int, fit: Fit, count: int) -> None:
     for cohort in cohorts:
-        verify(shards / cohort)
+        cohort_folder(shards, cohort, check=True)
     log.info("decoding %d radiographs of %s to %d px, once", count, split, size_px)
     building = folder.with_suffix(".tmp")
     shutil.rmtree(building, ignore_errors=True)
@@ -116,12 +109,3 @@ def _build(folder: Path, shards: Path, cohorts: Sequence[str], split: str, size_
     images.flush()
     (building / "records.json").write_text(json.dumps(records), encoding="utf-8")
     building.rename(folder)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold the file's lock; the kernel drops it when the process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

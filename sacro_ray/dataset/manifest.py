@@ -3,16 +3,25 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from sacro_ray.dataset.files import sha256_of, write_atomically
+from sacro_ray.dataset.store import Store
 from sacro_ray.errors import UserError
+from sacro_ray.locations import below, in_store, safe_name
 
 SCHEMA_VERSION = 1
 NAME = "manifest.json"
+
+
+def _within(name: str) -> str:
+    if not safe_name(name):
+        raise ValueError("a shard lies in its cohort's folder")
+    return name
 
 
 class _Part(BaseModel):
@@ -22,7 +31,7 @@ class _Part(BaseModel):
 class Shard(_Part):
     """One tar file: its path relative to the cohort's folder, SHA-256, samples and bytes."""
 
-    file: str
+    file: Annotated[str, AfterValidator(_within)]
     sha256: str
     samples: int
     bytes: int
@@ -89,15 +98,7 @@ def read_manifest(shards_root: str | Path, cohort: str) -> Manifest:
     Raises:
         UserError: The cohort is not prepared, only half prepared, or its manifest is not one.
     """
-    path = Path(shards_root) / cohort / NAME
-    try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"no prepared cohort {cohort} at {path.parent}; run prepare with this experiment first") from None
-    except ValidationError as error:
-        raise UserError(
-            f"{path} is not a manifest of this version ({error.error_count()} problems); prepare the cohort again"
-        ) from None
+    return _manifest_in(below(shards_root, cohort))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
@@ -105,25 +106,66 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
     return write_atomically(folder / NAME, manifest.as_json().encode())
 
 
-def verify(folder: Path) -> Manifest:
-    """Check every shard of a prepared cohort against its manifest.
+def is_complete(cohort_folder: str | Path) -> bool:
+    """Whether the folder of a cohort, or its address, holds a manifest."""
+    return _manifest_text(cohort_folder) is not None
+
+
+def _manifest_text(cohort_folder: str | Path) -> bytes | None:
+    if in_store(cohort_folder):
+        return Store(str(cohort_folder)).read(NAME)
+    path = Path(cohort_folder) / NAME
+    return path.read_bytes() if path.exists() else None
+
+
+def _manifest_in(cohort_folder: str | Path) -> Manifest:
+    text = _manifest_text(cohort_folder)
+    if text is None:
+        cohort = str(cohort_folder).rpartition("/")[2]
+        raise UserError(f"no prepared cohort {cohort} at {cohort_folder}; run prepare with this experiment first")
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise UserError(
+            f"{below(cohort_folder, NAME)} is not a manifest of this version ({error.error_count()} problems); "
+            "prepare the cohort again"
+        ) from None
+
+
+def verify(folder: str | Path) -> Manifest:
+    """Check every shard of a prepared cohort, on the disk or in a bucket, against its manifest.
 
     Raises:
         UserError: There is no manifest, or a shard is missing, changed or unknown to it; the message lists the files.
     """
-    manifest = read_manifest(folder.parent, folder.name)
+    manifest = _manifest_in(folder)
     known = {shard.file: shard for split in manifest.splits.values() for shard in split.shards}
-    present = {str(path.relative_to(folder)) for path in folder.glob("*/*.tar")}
+    sizes, digest_of = _stored(str(folder)) if in_store(folder) else _on_disk(Path(folder))
+    present = sizes.keys()
     problems = [f"{name} is missing" for name in sorted(known.keys() - present)]
     problems += [f"{name} is not in the manifest" for name in sorted(present - known.keys())]
     for name in sorted(known.keys() & present):
-        size = (folder / name).stat().st_size
+        size = sizes[name]
         if size != known[name].bytes:
             problems.append(f"{name} has {size} bytes, not {known[name].bytes}")
-        elif sha256_of(folder / name) != known[name].sha256:
+        elif digest_of(name) != known[name].sha256:
             problems.append(f"{name} has changed (SHA-256)")
     if problems:
         raise UserError(
             f"{folder} does not match its manifest: {'; '.join(problems[:20])}. Delete the folder and prepare the cohort again"
         )
     return manifest
+
+
+Contents = tuple[Mapping[str, int], Callable[[str], str]]
+"""Bytes of each shard by name, and how to get at its SHA-256."""
+
+
+def _on_disk(folder: Path) -> Contents:
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.glob("*/*.tar")}
+    return {name: path.stat().st_size for name, path in paths.items()}, lambda name: sha256_of(paths[name])
+
+
+def _stored(address: str) -> Contents:
+    store = Store(address)
+    return {name: size for name, size in store.sizes().items() if name.endswith(".tar") and name.count("/") == 1}, store.digest

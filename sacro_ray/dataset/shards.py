@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sacro_ray.dataset.manifest import read_manifest
+from sacro_ray.dataset.staging import cohort_folder
 
 # zlib level of the PNG members: 1 is 5 times faster to write than 6 and 4 % larger on radiographs.
 PNG_LEVEL = 1
@@ -62,14 +63,16 @@ def add_sample(tar: tarfile.TarFile, key: str, png: bytes, record: dict[str, Any
 
 
 def shard_paths(shards_root: str | Path, cohort: str, split: str) -> list[Path]:
-    """The shards of a split, in order, as the manifest names them; none where the cohort has no such split.
+    """The shards of a split, in order, as the manifest names them, on this machine's disk; none where the cohort has no such split.
 
     Raises:
-        UserError: The cohort is not prepared.
+        UserError: The cohort is not prepared, or lies in a bucket and cannot be fetched.
     """
     manifest = read_manifest(shards_root, cohort)
-    folder = Path(shards_root) / cohort
-    return [folder / shard.file for shard in manifest.splits[split].shards] if split in manifest.splits else []
+    if split not in manifest.splits:
+        return []
+    folder = cohort_folder(shards_root, cohort)
+    return [folder / shard.file for shard in manifest.splits[split].shards]
 
 
 def read_samples(shards_root: str | Path, cohort: str, split: str) -> Iterator[Sample]:
