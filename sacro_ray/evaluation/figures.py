@@ -44,7 +44,8 @@ def precision_recall(split: str, sample: Sample, metrics: Mapping[str, Any], rea
         figure, axes = panel()
         axes.axhline(sample.labels.mean(), color=MUTED, linewidth=1, linestyle=":")
         recall, precision = np.append(0, points.sensitivity), np.append(points.precision[0], points.precision)
-        axes.plot(recall, precision, color=COLOURS[split], label=f"model, AP {text}")
+        # Steps, not slopes: average precision is the area of the steps, and slopes between points would promise more.
+        axes.plot(recall, precision, color=COLOURS[split], drawstyle="steps-pre", label=f"model, AP {text}")
         _mark(axes, metrics, readers, lambda rates: (rates["sensitivity"], rates["ppv"]))
         _unit_square(axes, "sensitivity (recall)", "positive predictive value (precision)", "lower left")
     hover = _curve_hover(axes, points, points.sensitivity, points.precision)
@@ -58,7 +59,7 @@ def over_cutoff(samples: Mapping[str, Sample], cutoffs: Mapping[str, float]) -> 
     """Sensitivity and specificity at every cut-off, validation and test (study, Fig. 3)."""
     hover: list[tuple[Any, float, float, str]] = []
     with style():
-        figure, axes = panel(6.4, 4.4)
+        figure, axes = panel(5.4, 4.5)
         for split, sample in samples.items():
             points = operating_points(sample.labels, sample.probabilities)
             cutoff = np.concatenate([[1.0], points.cutoff, [0.0]])
@@ -72,7 +73,7 @@ def over_cutoff(samples: Mapping[str, Sample], cutoffs: Mapping[str, float]) -> 
                 hover += [(axes, points.cutoff[i], rate[i], at + both) for rate in (points.sensitivity, points.specificity)]
         _cutoff_lines(axes, cutoffs)
         axes.set(xlabel="cut-off (probability)", ylabel="proportion", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-        figure.legend(loc="outside lower center", ncols=3)
+        figure.legend(loc="outside lower center", ncols=2)
     caption = (
         "The vertical lines are the cut-offs from validation. " + "; ".join(f"{n} {v:.3f}" for n, v in cutoffs.items()) + "."
     )

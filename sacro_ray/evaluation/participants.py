@@ -63,13 +63,18 @@ def _cohort(manifest: Mapping[str, Any]) -> list[FlowStep]:
         details = [f"{reason.replace('_', ' ')}: {count}" for reason, count in sorted(reasons.items())]
         steps.append(FlowStep("excluded", sum(reasons.values()), details, 1, "excluded"))
     for name, split in manifest["splits"].items():
-        details = [f"{split['patients']} patients", f"{split['positives']} positive"]
+        details = [f"{split['patients']} patients"]
         words = {
+            "positives": "positive",
             "discordant": "readers differ, no reference label",
             "adjudicated": "adjudicated",
-            "reclassified": "reclassified",
+            "reclassified": "re-classified",
         }
-        details += [f"{split[field]} {text}" for field, text in words.items() if split.get(field)]
+        details += [
+            f"{split[field]} {text} ({100 * split[field] / split['radiographs']:.1f} %)"
+            for field, text in words.items()
+            if split.get(field)
+        ]
         steps.append(FlowStep({"train": "training"}.get(name, name), split["radiographs"], details, 1, "kept"))
     return steps
 

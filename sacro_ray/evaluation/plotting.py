@@ -71,7 +71,7 @@ class Chart:
     @property
     def wide(self) -> bool:
         """Whether it takes a row of its own where two figures would fit."""
-        return bool(self.figure.get_figwidth() > 6)
+        return bool(self.figure.get_figwidth() > 5)
 
     def png(self) -> bytes:
         """The figure at 200 pixels an inch."""
