@@ -1,11 +1,13 @@
 """`tune`: Optuna on Ray Tune over a small experiment."""
 
+import re
+
 import optuna
 import pandas as pd
 import pytest
 
 from sacro_ray import command, tune
-from sacro_ray.cluster.search import AllTrialsFailedError, search
+from sacro_ray.cluster.search import search
 from sacro_ray.cluster.space import distributions, own_values, with_values
 from sacro_ray.cluster.sweep_folder import SweepFolder
 from sacro_ray.config import build_experiment, load_experiment
@@ -69,11 +71,24 @@ def test_another_space_or_other_data_is_not_resumed(experiment, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
-def test_trials_that_all_fail_end_the_sweep_with_the_first_error(experiment, tmp_path):
-    broken = cut(experiment, "search.trials=2", 'search.space={"training.lr"={low=1e30, high=1e31, log=true}}')
-    with pytest.raises(AllTrialsFailedError, match=r"all 2 trials failed; the first error: .*is not finite"):
-        search(broken, tmp_path, resume=False)
-    assert {record["state"] for record in SweepFolder(tmp_path / "small-sweep").records()} == {"FAIL"}
+def test_trials_that_all_fail_end_the_sweep_with_status_1_and_the_first_error(experiment, tmp_path, capsys):
+    file = tmp_path / "small.toml"
+    file.write_text(
+        cut(experiment, "search.trials=2", 'search.space={"training.lr"={low=1e30, high=1e31, log=true}}').as_toml()
+    )
+    with pytest.raises(SystemExit) as caught:
+        command.run(tune.main, [str(file), "--runs", str(tmp_path)])
+    assert caught.value.code == 1
+    said = capsys.readouterr().err
+    assert re.search(r"error: all 2 trials failed; the first error: DivergedError: .*is not finite", said)
+    assert "Traceback" not in said
+    folder = SweepFolder(tmp_path / "small-sweep")
+    assert [(record["state"], record["best_auc"]) for record in folder.records()] == [("FAIL", None)] * 2
+    assert pd.read_csv(folder.path / "trials.csv")["error"].str.contains("is not finite").all()
+    study = optuna.load_study(study_name="small", storage=f"sqlite:///{folder.path}/study.db")
+    assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.FAIL] * 2
+    assert "is not finite" in study.trials[0].user_attrs["error"]
+    assert not (folder.path / "best.toml").exists()
 
 
 @pytest.mark.slow
@@ -99,6 +114,9 @@ def test_a_trial_of_several_workers_leaves_them_their_cpus(experiment, tmp_path)
         (['search.space={"training.lr"={low=0.1, high=0.01}}'], "low (0.1) must lie below high (0.01)"),
         (['search.space={"training.mixup_alpha"={low=0.0, high=0.8, log=true}}'], "a log range must lie above zero"),
         (['search.space={"training.stages.0.batch_size"={low=4.5, high=8, integer=true}}'], "give whole numbers as its ends"),
+        (['search.space={"training.lr"={low=1e-4, high=inf}}'], "training.lr.high = inf: Input should be a finite number"),
+        (['search.space={"training.lr"={low=nan, high=1.0}}'], "training.lr.low = nan: Input should be a finite number"),
+        ([f"name={'n' * 61}"], "adds -best to it; give at most 59"),
         (["search.trials=0"], "search.trials = 0"),
         (["search.gpus_per_trial=99"], "a trial asks for 99 GPUs (search.gpus_per_trial), this Ray has"),
         (["search.cpus_per_trial=999.0"], "a trial asks for 999 CPUs"),

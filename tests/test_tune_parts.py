@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
-from sacro_ray.cluster import sweep_study
+from sacro_ray.cluster import sweep_keeper, sweep_study
 from sacro_ray.cluster.space import distributions, with_values
 from sacro_ray.cluster.sweep_display import Display, LiveTable, display
 from sacro_ray.cluster.sweep_figures import importances
@@ -233,6 +233,16 @@ def test_a_full_disk_after_the_end_of_a_trial_does_not_make_it_a_failed_one(sear
     assert [(r["state"], r["best_auc"]) for r in folder.records()] == [("COMPLETE", 0.8)]
 
 
+def test_a_ray_without_machines_ends_the_sweep(searched, tmp_path, monkeypatch):
+    mine = keeper(searched, SweepFolder(tmp_path / "s"))
+    monkeypatch.setattr(sweep_keeper, "LOOK_S", -1.0)
+    monkeypatch.setattr(sweep_keeper, "cluster_nodes", lambda: [{"CPU": 2.0}])
+    mine.on_step_end(0, [])
+    monkeypatch.setattr(sweep_keeper, "cluster_nodes", list)
+    with pytest.raises(RuntimeError, match="go on with --resume"):
+        mine.on_step_end(1, [])
+
+
 def test_a_trial_that_failed_is_not_run_again_and_one_whose_process_was_lost_is(tmp_path):
     calls = []
 
@@ -356,6 +366,7 @@ def test_a_page_of_few_trials_leaves_out_what_they_cannot_show(searched, tmp_pat
     assert "Importances" not in render_page(searched, [{**r, "best_auc": 0.5} for r in records])
     failed = [{**r, "state": "FAIL", "best_auc": None, "epoch": None, "error": "lost"} for r in records]
     assert "Why trials failed" in render_page(searched, failed)
+    assert ('class="best"' in page, 'class="best"' in render_page(searched, failed)) == (True, False)
     assert "<figure" not in render_page(searched, failed)
 
 

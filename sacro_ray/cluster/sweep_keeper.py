@@ -12,13 +12,14 @@ from sacro_ray.cluster.gauges import show_trials
 from sacro_ray.cluster.space import with_values
 from sacro_ray.cluster.sweep_display import Display
 from sacro_ray.cluster.sweep_folder import Record, SweepFolder
+from sacro_ray.cluster.sweep_resources import cluster_nodes
 from sacro_ray.cluster.sweep_results import Results
 from sacro_ray.cluster.sweep_study import SweepStudy
 from sacro_ray.config import Experiment
 from sacro_ray.learning.stages import plan
 
 log = logging.getLogger("sacro_ray")
-REDRAW_S = 1.0
+REDRAW_S, LOOK_S = 1.0, 30.0
 
 
 class TrialKeeper(Callback):  # type: ignore[misc]
@@ -29,7 +30,7 @@ class TrialKeeper(Callback):  # type: ignore[misc]
     ) -> None:
         self.folder, self.experiment = folder, experiment
         self.study, self.results, self.display = study, results, display
-        self._drawn = 0.0
+        self._drawn = self._looked = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray writes its callbacks down for a restore of its own, which a sweep never uses."""
@@ -37,9 +38,14 @@ class TrialKeeper(Callback):  # type: ignore[misc]
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Some tenths of a second have passed."""
-        if time.monotonic() - self._drawn > REDRAW_S:
+        now = time.monotonic()
+        if now - self._drawn > REDRAW_S:
             self.display.redraw()
-            self._drawn = time.monotonic()
+            self._drawn = now
+        if now - self._looked > LOOK_S:
+            if not cluster_nodes():
+                raise RuntimeError("this Ray has lost all its machines, and Ray Tune would wait for ever; go on with --resume")
+            self._looked = now
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial begins, or begins again in another process."""
