@@ -14,6 +14,8 @@ EPOCHS, TRAINING, VALIDATION = 100, 1324, 229
 GPUS = (1, 4, 16, 64)
 GRADIENT_GB = 0.1024
 """ResNet-50 and its head: 25.6 million parameters, 4 bytes each."""
+RANGE_STEPS = 100
+"""Of the learning-rate range test before each phase: on the first GPU alone, with the whole batch."""
 SMALLEST_SHARE = 2
 """Radiographs of a batch that each rank needs (`sacro_ray.dataset.batches`)."""
 
@@ -57,6 +59,7 @@ def schedule(gpus: int, given: Constants) -> tuple[float, list[str]]:
         validation = -(-VALIDATION // gpus) * scale / given.images_per_s / given.without_gradient
         each_epoch = validation + given.checkpoint_s + given.report_s
         seconds = EPOCHS * sum(steps * step_s(share, scale, gpus, frozen, given) + each_epoch for frozen in (True, False))
+        seconds += RANGE_STEPS * sum(step_s(batch, scale, 1, frozen, given) for frozen in (True, False))
         # Every machine decodes all radiographs once for each size, in one process.
         seconds += (TRAINING + VALIDATION) * cold_ms / 1e3
         total += seconds
@@ -74,7 +77,7 @@ def main() -> None:
     add("--checkpoint-s", type=float, default=1.0, help="an epoch")
     add("--report-s", type=float, default=0.2, help="an epoch: until Ray Train has drained it")
     add("--start-s", type=float, default=30.0, help="a training: Ray, the workers, the weights")
-    add("--cold-ms", type=float, nargs=3, default=[20.0, 20.0, 20.0], help="a radiograph, to fill the cache of each stage")
+    add("--cold-ms", type=float, nargs=3, default=[13.9, 15.4, 21.0], help="a radiograph, to fill the cache of each stage")
     add("--prepare-per-core-s", type=float, default=5.3, help="films that `prepare` gets through on a core")
     add("--read-core-ms", type=float, default=70.0, help="of a core to read and prepare a film for scoring")
     add("--cpus", type=int, default=4, help="of a GPU machine")
