@@ -73,11 +73,19 @@ def forest(rows: Sequence[Mapping[str, Any]], split: str) -> Chart:
         axes.set_yticks(range(len(lines)), [label for label, _ in lines])
         for label, (_, row) in zip(axes.get_yticklabels(), lines, strict=True):
             label.set_fontweight("bold" if row is None else "normal")
-        lowest = min(row["AUC"]["low"] if row["AUC"]["low"] is not None else row["AUC"]["estimate"] for row in drawn)
+        # Small groups do not set the scale: one whose interval is all of 0 to 1 would squeeze the others into a corner.
+        large = [row["AUC"] for row in drawn if not row["remark"]] or [row["AUC"] for row in drawn]
+        lowest = min(
+            [auc["low"] if auc["low"] is not None else auc["estimate"] for auc in large]
+            + [row["AUC"]["estimate"] for row in drawn]
+        )
         axes.set(xlabel="AUC", ylim=(len(lines) - 0.5, -0.5), xlim=(max(0.0, min(0.75, lowest) - 0.02), 1.01))
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
-    caption = "Squares: AUC with DeLong's interval; the dotted line is that of all radiographs. Hollow and grey: small groups."
+    caption = (
+        "Squares: AUC with DeLong's interval; the dotted line is that of all radiographs. Hollow and grey: small groups, whose intervals "
+        "may reach beyond the left edge."
+    )
     return Chart("subgroups", f"AUC by subgroup, {split}", caption, figure, hover)
 
 

@@ -18,6 +18,7 @@ ABBREVIATIONS = {
     "asdas": "ASDAS", "b27": "B27", "basdai": "BASDAI", "basfi": "BASFI", "bmi": "BMI", "crp": "CRP", "csdmard": "csDMARD",
     "csdmards": "csDMARDs", "hla": "HLA", "ibd": "IBD", "nsaid": "NSAID", "nsaids": "NSAIDs", "spa": "SpA", "tnf": "TNF",
 }  # fmt: skip
+UNITS = {"years": "years", "mm": "mm", "px": "px", "mg_l": "mg/l", "kg": "kg", "kg_m2": "kg/m²"}
 MOST_CATEGORIES = 12  # rarer ones are taken together as "other"
 FEWEST_VALUES = 5  # numbers with fewer distinct values are categories
 
@@ -29,12 +30,14 @@ def characteristics(baseline: pd.DataFrame) -> list[str]:
 
 def readable(name: str) -> str:
     """A column's name as it is shown: `age_years` becomes `Age, years`."""
-    text = name.strip()
-    for unit in ("years", "mm", "px"):
-        text = text.removesuffix(f"_{unit}") + f", {unit}" if text.endswith(f"_{unit}") else text
-    words = [ABBREVIATIONS.get(word.rstrip(",").lower(), word) for word in text.replace("_", " ").split()]
-    text = " ".join(words)
-    return text[:1].upper() + text[1:]
+    text, shown_unit = name.strip(), ""
+    for ending, unit in UNITS.items():
+        if text.lower().endswith(f"_{ending}"):
+            text, shown_unit = text[: -len(ending) - 1], f", {unit}"
+    words = [ABBREVIATIONS.get(word.lower(), word) for word in text.replace("_", " ").split()]
+    if words and words[0] not in ABBREVIATIONS.values():
+        words[0] = words[0][:1].upper() + words[0][1:]
+    return " ".join(words).replace("HLA B27", "HLA-B27").replace("ASDAS CRP", "ASDAS-CRP") + shown_unit
 
 
 def table_1(baseline: pd.DataFrame) -> Table:

@@ -42,20 +42,30 @@ class Table:
         return pd.DataFrame([_plain(row) for row in self.rows])
 
 
+def number(value: float, digits: int = 2) -> str:
+    """A number as text: a real minus sign, and none before what is shown as zero."""
+    return f"{value:z.{digits}f}".replace("-", "−")
+
+
 def with_interval(estimate: Mapping[str, Any], digits: int = 2) -> str:
-    """An estimate of metrics.json as text, such as 0.92 (0.89–0.94)."""
+    """An estimate of metrics.json as text, such as 0.92 (0.89–0.94) or −0.21 (−0.31 to −0.11)."""
     if estimate["estimate"] is None:
         return "–"
     if estimate["low"] is None:
-        return f"{estimate['estimate']:.{digits}f}"
-    return f"{estimate['estimate']:.{digits}f} ({estimate['low']:.{digits}f}–{estimate['high']:.{digits}f})"
+        return number(estimate["estimate"], digits)
+    return f"{number(estimate['estimate'], digits)} ({_ends(estimate, digits)})"
 
 
 def interval(estimate: Mapping[str, Any], digits: int = 2) -> str:
     """The interval alone, such as 95 % CI 0.89–0.94."""
     if estimate["estimate"] is None or estimate["low"] is None:
         return "not defined"
-    return f"95 % CI {estimate['low']:.{digits}f}–{estimate['high']:.{digits}f}"
+    return f"95 % CI {_ends(estimate, digits)}"
+
+
+def _ends(estimate: Mapping[str, Any], digits: int) -> str:
+    low, high = number(estimate["low"], digits), number(estimate["high"], digits)
+    return f"{low} to {high}" if "−" in low + high else f"{low}–{high}"
 
 
 def shown(cell: Cell, column: str = "") -> str:
@@ -66,7 +76,7 @@ def shown(cell: Cell, column: str = "") -> str:
         return with_interval(cell)
     if column.endswith(" p") and isinstance(cell, float) and cell < 0.001:
         return "<0.001"
-    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+    return number(cell, 3) if isinstance(cell, float) else str(cell)
 
 
 def performance(metrics: Mapping[str, Any]) -> Table:

@@ -56,7 +56,8 @@ def summary(metrics: Mapping[str, Any], finding: str) -> list[str]:
         calls = part["discordant"]["at_cutoff"]["balanced"]
         paragraphs.append(
             f"The readers differed on {part['discordant']['n']} further radiographs; the network called {calls['positive']} of them "
-            f"positive and {calls['negative']} negative. They have no reference label and count, beside this, in the readers' agreement alone."
+            f"positive and {calls['negative']} negative. They have no reference "
+            "label and count, beside this, in the readers' agreement alone."
         )
     return [*paragraphs, "Numbers in parentheses are 95 % confidence intervals."]
 

@@ -90,7 +90,7 @@ def test_table_1_by_hand() -> None:
     assert rows["Reference positive, n (%)"] == ["2 (66.7) [1 missing]", "1 (50.0)"]
     assert rows["Age, years, mean (SD)"] == ["40.0 (10.0) [1 missing]", "30.0 (14.1)"]
     assert rows["Sex: m, n (%)"] == ["2 (66.7) [1 missing]", "0 (0.0)"]
-    assert rows["HLA B27, n (%)"] == ["3 (75.0)", "– [2 missing]"]
+    assert rows["HLA-B27, n (%)"] == ["3 (75.0)", "– [2 missing]"]
 
 
 def test_subgroups_are_all_there_and_small_ones_marked(external: pd.DataFrame) -> None:
@@ -123,10 +123,18 @@ def test_the_flow_without_manifests_counts_predictions(validation: pd.DataFrame,
 
 def test_words() -> None:
     assert readable("symptom_duration_years") == "Symptom duration, years"
-    assert readable("hla_b27") == "HLA B27"
+    assert [readable(name) for name in ("hla_b27", "csDMARD", "crp_mg_l", "asdas_crp", "bmi_kg_m2")] == [
+        "HLA-B27",
+        "csDMARD",
+        "CRP, mg/l",
+        "ASDAS-CRP",
+        "BMI, kg/m²",
+    ]
     assert shown({"estimate": None, "low": None, "high": None}) == "–"
     assert shown(0.0001, "McNemar p") == "<0.001"
     assert with_interval({"estimate": 0.5, "low": None, "high": None}) == "0.50"
+    assert with_interval({"estimate": -0.214, "low": -0.31, "high": -0.11}) == "−0.21 (−0.31 to −0.11)"
+    assert with_interval({"estimate": -0.001, "low": -0.01, "high": 0.003}) == "0.00 (−0.01 to 0.00)"
 
 
 def test_two_external_cohorts_are_compared_without_a_baseline_too(external: pd.DataFrame) -> None:
