@@ -14,7 +14,7 @@ EPOCHS, TRAINING, VALIDATION = 100, 1324, 229
 GPUS = (1, 4, 16, 64)
 GRADIENT_GB = 0.1024
 """ResNet-50 and its head: 25.6 million parameters, 4 bytes each."""
-RANGE_STEPS = 100
+RANGE_STEPS = 80
 """Of the learning-rate range test before each phase: on the first GPU alone, with the whole batch."""
 SMALLEST_SHARE = 2
 """Radiographs of a batch that each rank needs (`sacro_ray.dataset.batches`)."""
