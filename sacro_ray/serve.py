@@ -4,9 +4,9 @@ import argparse
 import logging
 import signal
 import threading
-from pathlib import Path
 
 from sacro_ray import command
+from sacro_ray.locations import as_given, checked_location
 
 log = logging.getLogger("sacro_ray")
 
@@ -22,7 +22,9 @@ def main(argv: list[str]) -> None:
         "Nothing uploaded is kept or logged. There is no login: leave it at 127.0.0.1, or put one before it. Research use only.",
         "python -m sacro_ray.serve --run experiments/runs/demo",
     )
-    parser.add_argument("--run", required=True, metavar="RUN_DIR", help="the run folder that train wrote")
+    parser.add_argument(
+        "--run", required=True, metavar="RUN_DIR", help="the run folder that train wrote, or its s3://... address"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s, this machine only)")
     parser.add_argument("--port", type=_port, default=8000, help="where to listen (default: %(default)s)")
     parser.add_argument(
@@ -37,16 +39,17 @@ def main(argv: list[str]) -> None:
     from sacro_ray.cluster.serving import served
 
     ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
     with served(
-        Path(arguments.run),
+        as_given(checked_location(arguments.run)),
         arguments.host,
         arguments.port,
         arguments.address,
         arguments.set,
         int(arguments.largest_upload * 2**20),
     ) as url:
-        signal.signal(signal.SIGINT, lambda *_: ended.set())
+        # Only now: Ray, when it starts, sets handlers of its own.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ended.set())
         print(url, flush=True)
         log.info("serving until Ctrl-C; research use only")
         ended.wait()

@@ -29,7 +29,7 @@ def quality_flags(radiograph: Radiograph, size_px: int) -> tuple[str, ...]:
     found = []
     if header.get("ViewPosition", "AP") not in FRONTAL_VIEWS:
         found.append("view_not_frontal")
-    if header.get("ImageLaterality") in ("L", "R"):
+    if {header.get("ImageLaterality"), header.get("Laterality")} & {"L", "R"}:  # the latter in computed radiography
         found.append("one_side_only")
     if header.get("BodyPartExamined", "PELVIS") not in BODY_PARTS:
         found.append("other_body_part")

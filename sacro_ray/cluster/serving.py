@@ -5,6 +5,7 @@ An upload lives in memory: in the proxy, the reception, Ray's object store, and 
 Decoding is a Ray task of its own, because a decoder that a damaged file takes down takes its process with it, and nothing else.
 """
 
+import asyncio
 import base64
 import logging
 import os
@@ -20,7 +21,7 @@ import ray
 from fastapi import FastAPI
 from numpy.typing import NDArray
 from ray import serve
-from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 from ray.serve.config import HTTPOptions
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
@@ -57,19 +58,19 @@ Square = NDArray[np.uint8]
 class Network:
     """The network of a run; radiographs of several requests are scored together."""
 
-    def __init__(self, run: Path, experiment: Experiment) -> None:
+    def __init__(self, run: str, experiment: Experiment) -> None:
         gpu = bool(ray.get_gpu_ids())
-        self.network = ScoringNetwork(RunFolder(run), experiment, gpu, int(ray.cluster_resources().get("CPU", 1)))
+        self.network = ScoringNetwork(RunFolder.at(run), experiment, gpu, int(ray.cluster_resources().get("CPU", 1)))
 
-    async def _score(self, requests: list[tuple[Square, bool]]) -> list[tuple[Scored, Square | None]]:
+    # Ray Serve finds the object that a batch belongs to by the function's name: it must be decorated where it is defined.
+    @serve.batch(max_batch_size=INFERENCE_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)  # type: ignore[untyped-decorator]
+    async def score(self, requests: list[tuple[Square, bool]]) -> list[tuple[Scored, Square | None]]:
         """Squares, and whether each wants an overlay -> scores, and overlays, uint8 (H, W, 3)."""
         images = np.stack([square for square, _ in requests])
         scored = self.network.score(images)
         wanted = [number for number, (_, overlay) in enumerate(requests) if overlay]
         pictures = dict(zip(wanted, self.network.overlays(images[wanted]), strict=True)) if wanted else {}
         return [(score, pictures.get(number)) for number, score in enumerate(scored)]
-
-    score = serve.batch(max_batch_size=INFERENCE_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)(_score)
 
 
 class Reception:
@@ -84,6 +85,8 @@ class Reception:
             about,
         )
         self.decode = ray.remote(num_cpus=SHARE, max_retries=0)(decode_upload)
+        # No more tasks than can run: of those that wait, Ray let some wait half a minute while later ones went before them.
+        self.turn = asyncio.Semaphore(max(1, int(ray.cluster_resources().get("CPU", 1))))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_app(self.answer, self.about)
@@ -100,6 +103,8 @@ class Reception:
             raise Refused(415 if reason in NO_IMAGE else 422, reason, detail)
         try:
             scored, picture = await self.network.score.remote((prepared.square, overlay))
+        except RayTaskError:
+            raise Refused(503, "failed", "the network failed over this radiograph; the log of Ray Serve says why") from None
         except (RayError, RayServeException):
             raise Refused(503, "not_ready", "the network is being started anew; try again in a minute") from None
         return Answer(
@@ -120,7 +125,8 @@ class Reception:
         """Decode in another process; once more where that died, for it may have been ended for another reason than this file."""
         for _ in range(2):
             try:
-                return await self.decode.remote(data, self.experiment, self.size_px)  # type: ignore[no-any-return]
+                async with self.turn:
+                    return await self.decode.remote(data, self.experiment, self.size_px)  # type: ignore[no-any-return]
             except (WorkerCrashedError, OutOfMemoryError):
                 continue
             except RayError:
@@ -146,11 +152,13 @@ def data_url(pixels: Square) -> str:
 
 
 @contextmanager
-def served(run: Path, host: str, port: int, address: str | None, overrides: list[str], largest_upload: int) -> Iterator[str]:
+def served(
+    run: str | Path, host: str, port: int, address: str | None, overrides: list[str], largest_upload: int
+) -> Iterator[str]:
     """Serve the page of a run for as long as the block lasts; the value is its address.
 
     Args:
-        run: The run folder.
+        run: The run folder, a path or an address.
         host: Where to listen.
         port: Where to listen.
         address: Of a Ray cluster, as for the other commands.
@@ -160,7 +168,7 @@ def served(run: Path, host: str, port: int, address: str | None, overrides: list
     Raises:
         UserError: The run folder is none or its training is not complete, the port is taken, or this Ray serves something already.
     """
-    folder = RunFolder(run.resolve())
+    folder = RunFolder.at(run)
     experiment = folder.experiment(overrides)
     _, description = folder.load_best()
     about = About(experiment.name, __version__, cutoffs_of(folder, experiment), largest_upload)
@@ -187,7 +195,7 @@ def served(run: Path, host: str, port: int, address: str | None, overrides: list
         serve.start(proxy_location="HeadOnly", http_options=options, logging_config=quiet)
         try:
             arguments = (experiment, int(description["size_px"]), str(description["sha256"]), about)
-            serve.run(reception.bind(network.bind(folder.path, experiment), *arguments), name=NAME)
+            serve.run(reception.bind(network.bind(folder.location, experiment), *arguments), name=NAME)
             yield f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         finally:
             serve.shutdown()

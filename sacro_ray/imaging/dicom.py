@@ -49,13 +49,20 @@ LARGEST_DATASET = 2 * LARGEST_PIXELS + (64 << 20)  # bytes: 16-bit pixels, and r
 SIMULATED = "SIMULATED"  # written by sacro_ray.simulation into ImageComments and ManufacturerModelName
 
 # What may leave a header, and the only values that may: anything else could be free text.
+# fmt: off
 ALLOWED_HEADER: dict[str, set[str]] = {
     "Modality": {"CR", "DX", "RF", "RG", "SC", "OT", "MG", "PX", "IO", "XA"},
     "PhotometricInterpretation": {"MONOCHROME1", "MONOCHROME2", *COLOURS},
-    "BodyPartExamined": {"PELVIS", "HIP", "SSPINE", "LSPINE", "SIJOINT", "SACRUM", "ABDOMEN", "CHEST", "EXTREMITY"},
+    # PS3.3 C.7.3.1.1.2, and three terms of PS3.16 Annex L.
+    "BodyPartExamined": {
+        "ABDOMEN", "ANKLE", "ARM", "BREAST", "CHEST", "CLAVICLE", "COCCYX", "CSPINE", "ELBOW", "EXTREMITY", "FOOT", "HAND", "HEAD", "HEART",
+        "HIP", "JAW", "KNEE", "LEG", "LSPINE", "NECK", "PELVIS", "SACRUM", "SHOULDER", "SIJOINT", "SKULL", "SSPINE", "TSPINE", "WRIST",
+    },
     "ViewPosition": {"AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO"},
     "ImageLaterality": {"R", "L", "U", "B"},
+    "Laterality": {"R", "L"},
 }
+# fmt: on
 
 
 @contextlib.contextmanager

@@ -70,6 +70,21 @@ def test_what_cannot_be_read_is_an_answer_with_its_reason(mixed, experiment):
     assert found["fine.png"].square.shape == (32, 32)
 
 
+def test_a_header_of_another_body_part_or_one_side_is_a_flag(make_dicom, experiment, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 4096, (64, 64)).astype(np.uint16)
+    for number, (header, expected) in enumerate(
+        [
+            ({"BodyPartExamined": "KNEE"}, ("other_body_part",)),
+            ({"BodyPartExamined": "HIP"}, ()),
+            ({"BodyPartExamined": "LEFT THUMB"}, ()),
+            ({"Modality": "CR", "Laterality": "L", "ViewPosition": "LL"}, ("view_not_frontal", "one_side_only")),
+        ]
+    ):
+        path = tmp_path / f"{number}.dcm"
+        path.write_bytes(make_dicom(pixels, **header))
+        assert prepare_item(Item(path.name, str(path)), experiment, 32).flags == expected
+
+
 def test_reading_in_a_process_apart_gives_the_same(mixed, experiment):
     here, apart = list(prepare_here(mixed, experiment, 32)), list(prepare_apart(mixed, experiment, 32))
     for one, other in zip(here, apart, strict=True):
@@ -110,6 +125,8 @@ def test_flags_of_header_and_pixels():
     assert quality_flags(radiograph(ordinary), 64) == ()
     strange = radiograph(ordinary, ViewPosition="LL", BodyPartExamined="CHEST", ImageLaterality="L")
     assert quality_flags(strange, 64) == ("view_not_frontal", "one_side_only", "other_body_part")
+    assert quality_flags(radiograph(ordinary, Laterality="R"), 64) == ("one_side_only",)
+    assert quality_flags(radiograph(ordinary, ImageLaterality="B", Laterality=""), 64) == ()
     assert stored_quality_flags(ordinary, 65) == ("small",)
     assert stored_quality_flags(np.where(ordinary > 100, 255, ordinary).astype(np.uint8), 64) == ("saturated",)
     assert stored_quality_flags((ordinary // 12 + 100).astype(np.uint8), 64) == ("low_contrast",)

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 import ray
+from ray.serve.exceptions import BackPressureError
 from serving_fakes import ABOUT, noise, png_bytes
 
 from sacro_ray.cluster.scoring_network import Scored
@@ -104,7 +105,10 @@ def test_a_taken_port_is_the_users_to_mend(random_run, served_run):
         pass
 
 
-def test_requests_that_arrive_together_are_one_batch(local_ray, experiment, random_run):
+def test_requests_that_arrive_together_are_one_batch(local_ray, experiment, random_run, monkeypatch):
+    # A batch's queue asks the replica that it belongs to for its limit.
+    replica = SimpleNamespace(_deployment_config=SimpleNamespace(max_ongoing_requests=64))
+    monkeypatch.setattr(ray.serve, "get_replica_context", lambda: replica)
     network = Network(random_run.path, experiment)
     squares = [np.random.default_rng(i).integers(0, 255, (48, 48), dtype=np.uint8) for i in range(5)]
     alone = [network.network.score(square[None])[0].probability for square in squares]
@@ -142,11 +146,19 @@ def test_a_file_that_takes_its_decoder_down_is_refused_after_a_second_try(local_
     assert (refused.value.status, refused.value.refusal.reason) == (422, "decoder_crashed")
 
 
-def test_a_network_that_is_gone_is_said(local_ray, experiment):
+GONE = [
+    (ray.exceptions.ActorDiedError(), "not_ready"),
+    (BackPressureError(9, 9), "not_ready"),
+    (ray.exceptions.RayTaskError("score", "traceback", ValueError("x")), "failed"),
+]
+
+
+@pytest.mark.parametrize(("error", "reason"), GONE, ids=[type(error).__name__ for error, _ in GONE])
+def test_a_network_that_is_gone_or_fails_is_said(local_ray, experiment, error, reason):
     async def gone(request):
-        raise ray.exceptions.ActorDiedError
+        raise error
 
     reception = Reception(SimpleNamespace(score=SimpleNamespace(remote=gone)), experiment, 48, "", ABOUT)
     with pytest.raises(Refused) as refused:
         asyncio.run(reception.answer(png_bytes(noise()), False))
-    assert (refused.value.status, refused.value.refusal.reason) == (503, "not_ready")
+    assert (refused.value.status, refused.value.refusal.reason) == (503, reason)
