@@ -4,6 +4,7 @@ A process of its own, so that its Ray meets no other. Prints what it did, a line
 """
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -42,7 +43,9 @@ def strike(cluster: Cluster, nodes: list, under_way: Callable[[], int]) -> None:
 
 def main(what: str, experiment_file: str, folder: str) -> None:
     experiment, runs = build_experiment(json.loads(Path(experiment_file).read_text())), Path(folder)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True, "dashboard_port": port})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
     ray.init(address=cluster.address, log_to_driver=False)
     cluster.wait_for_nodes()
@@ -59,6 +62,9 @@ def main(what: str, experiment_file: str, folder: str) -> None:
         search(experiment, runs, resume=False)
     striker.join(5)
     print("ended with", sum(node["Alive"] for node in ray.nodes()) - 1, "of 3 nodes", flush=True)
+    # In this order: a driver that outlives its node ends with status 1.
+    ray.shutdown()
+    cluster.shutdown()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch
 from sacro_ray.cluster.runtime import ENVIRONMENT
 from sacro_ray.learning.run_folder import RunFolder
 
-pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1500)]
 NODES = Path(__file__).with_name("nodes.py")
 
 
