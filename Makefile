@@ -14,8 +14,10 @@ install: .venv/installed
 demo: install
 	$(BIN)/python -m sacro_ray.demo
 
+# The second line: a real `ray up`, for a root who has openssh-server, rsync and iproute2 already; it says why where it skips.
 test: install
 	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -m cluster tests/cluster/test_ray_up.py -k 'token or copied'
 
 test-all: install
 	$(BIN)/python -m pytest -q -m 'slow or not slow'
@@ -24,7 +26,7 @@ test-all: install
 test-cluster: install
 	apt-get update --quiet
 	apt-get install --yes --quiet --no-install-recommends openssh-server openssh-client rsync iproute2 slurm-wlm munge prometheus
-	$(BIN)/python -m pytest -q -m cluster tests/cluster
+	$(BIN)/python -m pytest -q -m 'cluster or slow' tests/cluster
 
 check: install
 	$(BIN)/ruff check .
