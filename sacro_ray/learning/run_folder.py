@@ -1,4 +1,4 @@
-"""The run folder: its files, written whole or not at all.
+"""The run folder: its files, written whole or not at all; where it lies in a bucket, of a copy that this process works on.
 
 Layout (see CONTRACT in the README): config.toml, history.csv, checkpoints/{best.pt, best.json, latest.pt}, predictions/, evaluation/.
 """
@@ -7,17 +7,20 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from sacro_ray.config import Experiment, build_experiment
+from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.errors import UserError
+from sacro_ray.locations import below
 
 HISTORY_COLUMNS = (
     "epoch", "stage", "size_px", "phase", "lr", "train_loss", "val_auc", "best_val_auc", "images_per_s", "seconds",
@@ -26,9 +29,54 @@ HISTORY_COLUMNS = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths and files of one run."""
+    """Paths and files of one run.
+
+    Attributes:
+        path: Where its files are for this process.
+        kept: Where they are kept, if that may be a bucket.
+    """
 
     path: Path
+    kept: WorkingFolder | None = None
+
+    @classmethod
+    def at(cls, location: str | Path) -> Self:
+        """The run at a path or an address. Of one in a bucket all but the weights is brought now; those when they are asked for."""
+        kept = WorkingFolder(location)
+        kept.bring_all(lambda name: not name.endswith(".pt") and not name.startswith("ray/"))
+        return cls(kept.path, kept)
+
+    @property
+    def location(self) -> str:
+        """Path or address, as other processes and the user are told."""
+        return self.kept.location if self.kept else str(self.path)
+
+    @property
+    def in_bucket(self) -> bool:
+        """Whether what is written here must be sent."""
+        return self.kept is not None and self.kept.store is not None
+
+    def bring(self, *names: str) -> None:
+        """Fetch files from the bucket anew, where there is one."""
+        if self.kept:
+            self.kept.bring(*names)
+
+    def send(self, *last: str) -> None:
+        """Put into the bucket, where there is one, what was written here since; `last` are files that make others complete."""
+        if self.kept:
+            self.kept.send(*last)
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder of this run, with all that is in it."""
+        if self.kept:
+            self.kept.remove(folder)
+        else:
+            shutil.rmtree(self.path / folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """End the work on a copy of a run in a bucket, and remove the copy."""
+        if self.kept:
+            self.kept.close()
 
     @property
     def checkpoints(self) -> Path:
@@ -56,12 +104,13 @@ class RunFolder:
             differing = differences(tomllib.loads(config.read_text(encoding="utf-8")), experiment.as_dict())
             if differing:
                 raise UserError(
-                    f"{self.path} holds another run; it differs in {', '.join(differing[:5])}. "
+                    f"{self.location} holds another run; it differs in {', '.join(differing[:5])}. "
                     "Choose another name with --set name=NAME, or remove that folder"
                 )
             return
         self.path.mkdir(parents=True, exist_ok=True)
         write_whole(config, lambda temporary: temporary.write_text(experiment.as_toml(), encoding="utf-8"))
+        self.send()
 
     def experiment(self, overrides: Iterable[str] = ()) -> Experiment:
         """The run's configuration.
@@ -72,7 +121,7 @@ class RunFolder:
         config = self.path / "config.toml"
         if not config.is_file():
             raise UserError(
-                f"{self.path} is not a run folder (no config.toml in it); give one that train wrote, experiments/runs/NAME"
+                f"{self.location} is not a run folder (no config.toml in it); give one that train wrote, experiments/runs/NAME"
             )
         return build_experiment(tomllib.loads(config.read_text(encoding="utf-8")), list(overrides), source=str(config))
 
@@ -83,6 +132,7 @@ class RunFolder:
 
     def load_latest(self) -> dict[str, Any] | None:
         """What `save_latest` kept, or None before the first epoch."""
+        self.bring("checkpoints/latest.pt")
         path = self.checkpoints / "latest.pt"
         if not path.exists():
             return None
@@ -104,15 +154,26 @@ class RunFolder:
             UserError: There are none, or the two files do not belong together.
         """
         path = self.checkpoints / "best.pt"
+        self._bring_best(path)
         if not path.is_file() or not path.with_suffix(".json").is_file():
-            raise UserError(f"{self.path} has no best checkpoint yet; run train first")
+            raise UserError(f"{self.location} has no best checkpoint yet; run train first")
         description: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         if description["sha256"] != _digest(path):
             raise UserError(
-                f"{path} is damaged or was stopped in the middle of a save; start train again, it goes on and mends it"
+                f"{below(self.location, 'checkpoints', path.name)} is damaged or was stopped in the middle of a save; "
+                "start train again, it goes on and mends it"
             )
         weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         return weights, description
+
+    def _bring_best(self, path: Path) -> None:
+        """Fetch the best weights from the bucket, where there is one, unless they are here already."""
+        if not self.in_bucket:
+            return
+        note = path.with_suffix(".json")
+        self.bring(f"checkpoints/{note.name}")
+        if not (path.is_file() and note.is_file() and json.loads(note.read_text(encoding="utf-8"))["sha256"] == _digest(path)):
+            self.bring(f"checkpoints/{path.name}")
 
     def save_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write history.csv anew."""
