@@ -52,7 +52,7 @@ class Laptop:
             ("192.0.2.10", head.address),
             ("[192.0.2.11]", f"[{worker.address}]"),
             ("ssh_user: sacro", "ssh_user: root"),
-            ("~/.ssh/id_ed25519", str(network.key)),
+            ("ssh_private_key: ~/.ssh/sacro_ray", f"ssh_private_key: {network.key}"),
         ):
             assert text.count(example) == 1
             text = text.replace(example, here)
