@@ -103,7 +103,7 @@ class TrialKeeper(Callback):  # type: ignore[misc]
 
 
 def _last_words(trial: Any) -> str:
-    """What Ray Tune knows of the end of a trial's process."""
+    """What Ray Tune knows of the end of a trial's process: the first sentence of the last line, which the guesses at causes follow."""
     path = Path(trial.error_file) if trial.error_file else None
     lines = path.read_text(encoding="utf-8").strip().splitlines() if path and path.exists() else []
-    return lines[-1].strip() if lines else "unknown error"
+    return lines[-1].strip().partition(". ")[0] if lines else "unknown error"
