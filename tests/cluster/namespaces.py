@@ -4,18 +4,22 @@ Each has its own address, host name, home, /tmp, /dev/shm and sshd, and all shar
 Without process namespaces of their own, one machine's `ray stop` would stop them all; with them, what runs on a machine ends with it.
 """
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 BRIDGE = "sacro-br"
 NETWORK = "10.77.13"
 TOOLS = ("ip", "unshare", "mount", "rsync", "ssh", "ssh-keygen", "/usr/sbin/sshd")
 HOME = "/home/sacro"
+LOCK = Path("/run/lock/sacro-br")
 
 # Runs as the first process of a machine, inside its namespaces.
 BOOT = """
@@ -114,8 +118,11 @@ class Machine:
             self.process.wait()
 
     def remove(self) -> None:
-        """Take everything back that `start` made."""
+        """Take everything back that `start` made, in this run or in one that was killed before it could."""
         self.kill()
+        for left in subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True).stdout.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(left), signal.SIGKILL)
         subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", f"sacro{self.number}"], check=False, capture_output=True)
 
@@ -127,6 +134,7 @@ class Network:
     base: Path
     shared: Path
     machines: list[Machine] = field(default_factory=list)
+    lock: IO[str] | None = field(default=None, init=False)
 
     @property
     def key(self) -> Path:
@@ -134,14 +142,17 @@ class Network:
 
     def start(self, count: int) -> None:
         """Switch on `count` machines and wait until each answers by ssh."""
-        remove_bridge()
+        # One network of this name at a time: another run of these tests waits for its end.
+        self.lock = LOCK.open("w")
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        self.machines = [Machine(number, self.base, self.shared) for number in range(1, count + 1)]
+        self.take_back()
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key], check=True)
         subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], check=True)
         subprocess.run(["ip", "addr", "add", f"{NETWORK}.1/24", "dev", BRIDGE], check=True)
         subprocess.run(["ip", "link", "set", BRIDGE, "up"], check=True)
         # sshd wants this folder, which Debian's service makes at boot.
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        self.machines = [Machine(number, self.base, self.shared) for number in range(1, count + 1)]
         hosts = "127.0.0.1 localhost\n" + "".join(f"{m.address} {m.name}\n" for m in self.machines)
         for machine in self.machines:
             machine.start(self.key.with_suffix(".pub").read_text(), hosts)
@@ -165,12 +176,13 @@ class Network:
         )
 
     def remove(self) -> None:
-        """Take everything back."""
+        """Take everything back, and let others in."""
+        self.take_back()
+        if self.lock is not None:
+            self.lock.close()
+
+    def take_back(self) -> None:
+        """Machines and bridge."""
         for machine in self.machines:
             machine.remove()
-        remove_bridge()
-
-
-def remove_bridge() -> None:
-    """Of this run, or of one that was killed before it could."""
-    subprocess.run(["ip", "link", "del", BRIDGE], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "del", BRIDGE], check=False, capture_output=True)
