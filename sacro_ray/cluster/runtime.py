@@ -27,6 +27,8 @@ ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # A trial that failed before its first epoch ends without a metric.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "120",
     # The paths of an experiment file are relative to the working directory; workers must stand in it, too.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",

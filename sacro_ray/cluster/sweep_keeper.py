@@ -1,11 +1,11 @@
 """Ray Tune's messages about trials, kept in the sweep's folder, told to the study and shown."""
 
+import csv
 import logging
 import time
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from ray.tune import Callback
 
 from sacro_ray.cluster.gauges import show_trials
@@ -84,22 +84,27 @@ class TrialKeeper(Callback):  # type: ignore[misc]
         show_trials(self.experiment.name, ended)
 
     def _record(self, number: int, values: dict[str, Any], error: str | None) -> Record:
-        history = self.folder.trial(number) / "history.csv"
-        columns = ["epoch", "val_auc", "seconds"]
-        rows = pd.read_csv(history, float_precision="round_trip") if history.exists() else pd.DataFrame(columns=columns)
-        if error is None and rows.empty:
+        rows = history_rows(self.folder.trial(number) / "history.csv")
+        aucs = [float(row["val_auc"]) for row in rows]
+        if error is None and not rows:
             error = "it ended without an epoch"
         record: Record = {
             "number": number, "state": "FAIL", "values": values, "best_auc": None, "epoch": None, "epochs": len(rows),
-            "seconds": round(float(rows["seconds"].sum()), 1), "aucs": rows["val_auc"].tolist(), "error": error,
+            "seconds": round(sum(float(row["seconds"]) for row in rows), 1), "aucs": aucs, "error": error,
         }  # fmt: skip
         if error is None:
             done = len(rows) >= plan(with_values(self.experiment.of_a_trial(), values).training)[-1].last_epoch
-            best = rows.iloc[int(rows["val_auc"].to_numpy().argmax())]
-            record |= {
-                "state": "COMPLETE" if done else "PRUNED", "best_auc": float(best["val_auc"]), "epoch": int(best["epoch"])
-            }  # fmt: skip
+            best = max(aucs)
+            record |= {"state": "COMPLETE" if done else "PRUNED", "best_auc": best, "epoch": aucs.index(best) + 1}
         return record
+
+
+def history_rows(history: Path) -> list[dict[str, str]]:
+    """The rows of a history.csv that may not be there yet."""
+    if not history.exists():
+        return []
+    with history.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
 
 
 def _last_words(trial: Any) -> str:
