@@ -3,10 +3,14 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sacro_ray.config import Experiment, build_experiment, load_experiment
+from sacro_ray.dataset.store import Store
 from sacro_ray.errors import UserError
+from sacro_ray.locations import checked_location, in_store
 
 log = logging.getLogger("sacro_ray")
 
@@ -29,6 +33,21 @@ def add_common(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument(
         "--address", default=None, help="Ray: local, auto or an address (default: RAY_ADDRESS, or else a local Ray)"
     )
+
+
+def experiment_of(given: str, overrides: Sequence[str]) -> Experiment:
+    """The experiment file at a path or, as the best.toml of a sweep in a bucket, at an address; the errors of `load_experiment`."""
+    place = checked_location(given)
+    if not in_store(place):
+        return load_experiment(place, overrides)
+    folder, _, name = place.rpartition("/")
+    text = Store(folder).read(name)
+    if text is None:
+        raise UserError(f"no experiment file at {place}; give that of a .toml file, such as the best.toml of a sweep")
+    try:
+        return build_experiment(tomllib.loads(text.decode("utf-8")), overrides, source=place)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{place} is not a TOML file: {error}") from None
 
 
 def run(main: Callable[[list[str]], Path | str | None], argv: list[str] | None = None) -> None:

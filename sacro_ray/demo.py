@@ -13,7 +13,7 @@ RADIOGRAPH_PX = 400
 log = logging.getLogger("sacro_ray")
 
 
-def main(argv: list[str]) -> Path:
+def main(argv: list[str]) -> str | Path:
     """Simulate, prepare, train, tune, evaluate and score; answers the report's path."""
     parser = command.parser(
         "demo",

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from sacro_ray import command
 from sacro_ray.config import EvaluationOnly, build_settings
+from sacro_ray.dataset.store import Store
 from sacro_ray.errors import UserError
 from sacro_ray.evaluation.pipeline import evaluate_predictions
 from sacro_ray.evaluation.predictions import read_predictions, refuse_overlap
 from sacro_ray.evaluation.words import in_short
+from sacro_ray.locations import checked_location, in_store
 
 log = logging.getLogger("sacro_ray")
 
@@ -20,14 +22,19 @@ EXAMPLES = """
   sacro-ray evaluate --validation validation.csv --test test.csv --out evaluation --cutoff half=0.5"""
 
 
-def main(argv: list[str]) -> Path:
+def main(argv: list[str]) -> str | Path:
     """Evaluate a run folder, or tables of predictions; answers the report's path."""
     arguments = command.parser(
         "evaluate",
         "Cut-offs from validation, then every number with its interval on validation and test: tables, figures, metrics.json, report.html.",
         EXAMPLES,
     )
-    arguments.add_argument("run", nargs="?", metavar="RUN_DIR", help="a run folder; its external test shards are scored first")
+    arguments.add_argument(
+        "run",
+        nargs="?",
+        metavar="RUN_DIR",
+        help="a run folder, or s3://...; its external test shards are scored first",
+    )
     arguments.add_argument("--validation", metavar="CSV", help="predictions: radiograph_id, probability, label, ...")
     arguments.add_argument("--test", metavar="CSV", help="the same for the external test cohort")
     arguments.add_argument("--out", metavar="DIR", help="where the evaluation of --validation and --test goes")
@@ -49,19 +56,21 @@ def main(argv: list[str]) -> Path:
         )
     from sacro_ray.cluster.final_evaluation import evaluate_run  # tables of predictions need neither Ray nor torch
 
-    return tell(evaluate_run(Path(given.run), given.set, given.address, fixed))
+    return tell(evaluate_run(checked_location(given.run), given.set, given.address, fixed))
 
 
-def tell(report: Path) -> Path:
-    """Say on the log how well the model did, a line a split; answers the report's path."""
-    metrics = json.loads((report.parent / "metrics.json").read_text(encoding="utf-8"))
+def tell(report: str | Path) -> str | Path:
+    """Say on the log how well the model did, a line a split; answers where the report lies, a path or an address."""
+    folder = str(report).rpartition("/")[0]
+    text = Store(folder).read("metrics.json") if in_store(folder) else Path(folder, "metrics.json").read_bytes()
+    metrics = json.loads(text or "{}")
     for split in ("validation", "test"):
         if split in metrics:
             log.info("%s", in_short(split, metrics[split]))
     return report
 
 
-def _evaluate_tables(given: Namespace, fixed: dict[str, float]) -> Path:
+def _evaluate_tables(given: Namespace, fixed: dict[str, float]) -> str | Path:
     if not given.validation or not given.out:
         raise UserError("give a run folder, or --validation CSV and --out DIR (and --test CSV); see evaluate --help")
     for override in given.set:

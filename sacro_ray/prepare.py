@@ -4,10 +4,11 @@ from pathlib import Path
 
 from sacro_ray import command
 from sacro_ray.config import load_experiment
+from sacro_ray.locations import as_given, checked_location
 
 
-def main(argv: list[str]) -> Path:
-    """Prepare the cohorts of an experiment, or verify a prepared one; answers the folder of the shards."""
+def main(argv: list[str]) -> str | Path:
+    """Prepare the cohorts of an experiment, or verify a prepared one; answers where the shards lie."""
     arguments = command.parser(
         "prepare",
         "Bring the cohorts of an experiment into WebDataset shards: one reference label, one split and one grey image a radiograph.\n"
@@ -15,15 +16,16 @@ def main(argv: list[str]) -> Path:
         "sacro-ray prepare experiments/demo.toml --set prepare.store_size=768",
     )
     arguments.add_argument("experiment", nargs="?", help="experiment file, such as experiments/demo.toml")
-    arguments.add_argument("--verify", metavar="SHARDS/COHORT", type=Path, help="check every shard of a prepared cohort")
+    arguments.add_argument("--verify", metavar="SHARDS/COHORT", help="check every shard of a prepared cohort")
     command.add_common(arguments)
     options = arguments.parse_args(argv)
     if options.verify is not None:
         from sacro_ray.dataset.completion import log_flow
         from sacro_ray.dataset.manifest import verify
 
-        log_flow(verify(options.verify))
-        return Path(options.verify)
+        folder = as_given(checked_location(options.verify))
+        log_flow(verify(folder))
+        return folder
     if options.experiment is None:
         arguments.error("give an experiment file, or --verify with a prepared cohort")
     experiment = load_experiment(options.experiment, options.set)

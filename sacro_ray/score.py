@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from sacro_ray import command
+from sacro_ray.locations import as_given, checked_location
 
 
-def main(argv: list[str]) -> Path:
+def main(argv: list[str]) -> str | Path:
     """Score an input; answers the path of scores.csv."""
     parser = command.parser(
         "score",
@@ -13,14 +14,16 @@ def main(argv: list[str]) -> Path:
         "Started again after a stop, it goes on from what is complete. Research use only.",
         "python -m sacro_ray.score --run experiments/runs/demo --input new_films/ --out scores/new_films",
     )
-    parser.add_argument("--run", required=True, metavar="RUN_DIR", help="the run folder that train wrote")
+    parser.add_argument(
+        "--run", required=True, metavar="RUN_DIR", help="the run folder that train wrote, or its s3://... address"
+    )
     parser.add_argument(
         "--input",
         required=True,
         metavar="PATH",
         help="a folder of DICOM, TIFF, PNG or JPEG files, a glob, a cohort.csv, or shards",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="where scores.csv and scores.parquet go")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where scores.csv and scores.parquet go, or s3://...")
     parser.add_argument(
         "--explain", action="store_true", help="also a Grad-CAM overlay a radiograph, and a contact sheet of all"
     )
@@ -34,9 +37,9 @@ def main(argv: list[str]) -> Path:
     from sacro_ray.cluster.scoring import score_input
 
     return score_input(
-        Path(arguments.run),
+        as_given(checked_location(arguments.run)),
         arguments.input,
-        Path(arguments.out),
+        as_given(checked_location(arguments.out)),
         arguments.address,
         arguments.set,
         explain=arguments.explain,

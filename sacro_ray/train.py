@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 
 from sacro_ray import command
-from sacro_ray.config import Experiment, load_experiment
+from sacro_ray.config import Experiment
 from sacro_ray.learning.stages import plan
+from sacro_ray.locations import checked_location
 
 
 def main(argv: list[str]) -> Path | str:
@@ -17,18 +18,21 @@ def main(argv: list[str]) -> Path | str:
     )
     parser.add_argument("experiment", help="experiments/NAME.toml, or the best.toml of a sweep")
     parser.add_argument(
-        "--runs", default="experiments/runs", metavar="DIR", help="where run folders lie (default: %(default)s)"
+        "--runs",
+        default="experiments/runs",
+        metavar="DIR",
+        help="where run folders lie, or s3://... (default: %(default)s)",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop")
     command.add_common(parser)
     arguments = parser.parse_args(argv)
-    experiment = load_experiment(arguments.experiment, arguments.set)
+    experiment = command.experiment_of(arguments.experiment, arguments.set)
     if arguments.dry_run:
         print(experiment.as_toml(), file=sys.stdout)
         return describe_plan(experiment)
     from sacro_ray.cluster.training import train
 
-    return train(experiment, Path(arguments.runs), arguments.address)
+    return train(experiment, checked_location(arguments.runs), arguments.address)
 
 
 def describe_plan(experiment: Experiment) -> str:

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 from sacro_ray import command
-from sacro_ray.config import load_experiment
+from sacro_ray.locations import checked_location
 
 
-def main(argv: list[str]) -> Path:
+def main(argv: list[str]) -> str | Path:
     """Run a sweep, or go on with one."""
     parser = command.parser(
         "tune",
@@ -18,16 +18,16 @@ def main(argv: list[str]) -> Path:
     parser.add_argument("--trials", type=int, default=None, metavar="N", help="number of trials (default: search.trials)")
     parser.add_argument("--resume", action="store_true", help="go on with a sweep that was stopped, or with more --trials")
     parser.add_argument(
-        "--runs", default="experiments/runs", metavar="DIR", help="where NAME-sweep/ lies (default: %(default)s)"
+        "--runs", default="experiments/runs", metavar="DIR", help="where NAME-sweep/ lies, or s3://... (default: %(default)s)"
     )
     command.add_common(parser)
     arguments = parser.parse_args(argv)
     overrides = [*arguments.set, *([f"search.trials={arguments.trials}"] if arguments.trials is not None else [])]
-    experiment = load_experiment(arguments.experiment, overrides)
+    experiment = command.experiment_of(arguments.experiment, overrides)
     from sacro_ray.cluster.search import AllTrialsFailedError, search
 
     try:
-        return search(experiment, Path(arguments.runs), arguments.resume, arguments.address)
+        return search(experiment, checked_location(arguments.runs), arguments.resume, arguments.address)
     except AllTrialsFailedError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -31,21 +31,26 @@ from sacro_ray.learning.perturbation import perturbed
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.predictions import load_best_network, write_predictions
 from sacro_ray.learning.run_folder import RunFolder
+from sacro_ray.locations import as_given, below
 
 EXAMPLES_A_GROUP = 4
 OVERLAY_OPACITY = 0.45
 
 
-def evaluate_run(run: Path, overrides: Sequence[str], address: str | None, fixed_cutoffs: Mapping[str, float]) -> Path:
-    """Evaluate a run folder on the Ray at `address`; answers the path of report.html.
+def evaluate_run(
+    run: str | Path, overrides: Sequence[str], address: str | None, fixed_cutoffs: Mapping[str, float]
+) -> str | Path:
+    """Evaluate a run folder, a path or an address, on the Ray at `address`; answers where report.html lies.
 
     Raises:
         UserError: The folder is no run folder, its training is not complete, or its external test cohorts are not prepared.
     """
-    folder = RunFolder(run.resolve())
+    folder = RunFolder.at(run)
     experiment = folder.experiment(overrides)
     if not folder.validation_predictions.exists():
-        raise UserError(f"the training of {run} is not complete (no predictions/validation.csv); start train again, it goes on")
+        raise UserError(
+            f"the training of {folder.location} is not complete (no predictions/validation.csv); start train again, it goes on"
+        )
     for cohort in experiment.cohorts_of("external_test"):
         read_manifest(experiment.prepare.shards, cohort)
     with ray_session(address):
@@ -55,9 +60,9 @@ def evaluate_run(run: Path, overrides: Sequence[str], address: str | None, fixed
         actor = (
             ray.remote(FinalEvaluation)
             .options(num_gpus=gpus, num_cpus=cpus)
-            .remote(str(folder.path), experiment.as_toml(), cpus)
+            .remote(folder.location, experiment.as_toml(), cpus)
         )
-        return Path(answer(actor.evaluate.remote(dict(fixed_cutoffs))))
+        return as_given(answer(actor.evaluate.remote(dict(fixed_cutoffs))))
 
 
 class FinalEvaluation:
@@ -67,11 +72,11 @@ class FinalEvaluation:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
             torch.set_num_threads(cpus)
-        self.folder, self.place = RunFolder(Path(run)), Place(device)
+        self.folder, self.place = RunFolder.at(run), Place(device)
         self.experiment = build_experiment(tomllib.loads(experiment_toml))
 
     def evaluate(self, fixed_cutoffs: dict[str, float]) -> str:
-        """Score the external test cohorts, and write tables, figures and the report; answers the report's path."""
+        """Score the external test cohorts, and write tables, figures and the report; answers where the report lies."""
         experiment, folder = self.experiment, self.folder
         external = experiment.cohorts_of("external_test")
         test = None
@@ -82,7 +87,8 @@ class FinalEvaluation:
         context = self._context(validation, test, external)
         out = folder.path / "evaluation"
         report = evaluate_predictions(validation, test, experiment.evaluation, experiment.seed, out, fixed_cutoffs, context)
-        return str(report)
+        folder.send("evaluation/metrics.json", "evaluation/report.html")
+        return below(folder.location, report.relative_to(folder.path).as_posix())
 
     def _context(self, validation: pd.DataFrame, test: pd.DataFrame | None, external: list[str]) -> ReportContext:
         experiment, folder = self.experiment, self.folder

@@ -3,7 +3,8 @@
 import logging
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,26 @@ from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
 from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.config import Experiment, Prepare
-from sacro_ray.dataset.completion import complete_cohort, log_flow, read_index, unchanged, write_near_duplicates
+from sacro_ray.dataset.completion import INDEX, NEAR, complete_cohort, log_flow, read_index, unchanged, write_near_duplicates
 from sacro_ray.dataset.contact_sheet import RADIOGRAPHS, contact_sheet
 from sacro_ray.dataset.files import write_atomically
 from sacro_ray.dataset.leaks import refuse_pixels_in_development_and_test
+from sacro_ray.dataset.manifest import NAME as MANIFEST
 from sacro_ray.dataset.manifest import read_manifest
-from sacro_ray.dataset.parts import Part, finished_part, start_folder, write_shard
+from sacro_ray.dataset.parts import (
+    Part,
+    end_folder,
+    finished_part,
+    note_name,
+    start_folder,
+    write_shard,
+)
 from sacro_ray.dataset.plan import SPLITS, CohortPlan, PlannedRadiograph, PlannedShard, plan_cohort
 from sacro_ray.dataset.progress import Progress
+from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.errors import UserError, listed
 from sacro_ray.imaging.decode import ExcludedRadiograph, read_radiograph
+from sacro_ray.locations import as_given, below
 
 log = logging.getLogger("sacro_ray")
 
@@ -31,44 +42,66 @@ SECONDS_A_RADIOGRAPH = 120
 SHARD_TRIES = 3
 
 
-def prepare_cohorts(experiment: Experiment, address: str | None = None) -> Path:
+def prepare_cohorts(experiment: Experiment, address: str | None = None) -> str | Path:
     """Bring all cohorts of an experiment into shards.
 
     Cohorts that are complete with the same inputs and settings are verified and left alone; half-finished ones go on.
 
     Returns:
-        The folder of all shards.
+        The folder of all shards, as a path or, where they are written into a bucket, as an address.
 
     Raises:
         UserError: Something in the tables is wrong, too many radiographs cannot be used, a picture is in two places, or a cohort
             was prepared before from other inputs or with other settings.
     """
-    root, settings = Path(experiment.prepare.shards), experiment.prepare
+    location = as_given(experiment.prepare.shards)
     plans = {name: plan_cohort(name, experiment) for name in experiment.cohorts}
     _warn_of_shared_patients(plans)
-    todo = {name: plan for name, plan in plans.items() if not unchanged(plan, root / name)}
+    todo = {name: plan for name, plan in plans.items() if not unchanged(plan, as_given(below(location, name)))}
+    with WorkingFolder(location) as working:
+        _prepare(plans, todo, working, experiment, address)
+    for name in plans:
+        if name not in todo:
+            log.info("%s: complete and verified, left as it is", name)
+        log_flow(read_manifest(location, name))
+    return location
+
+
+def _prepare(
+    plans: Mapping[str, CohortPlan],
+    todo: Mapping[str, CohortPlan],
+    working: WorkingFolder,
+    experiment: Experiment,
+    address: str | None,
+) -> None:
+    """Write what is to do of all the plans. In a bucket, tasks send their shards; the small files are written here, and sent."""
+    root, settings = working.path, experiment.prepare
+    working.bring(*(f"{name}/{file}" for name in plans if name not in todo for file in (INDEX, NEAR)))
     if todo:
         with ray_session(address):
-            parts = {name: _write_parts(plan, root / name, settings) for name, plan in todo.items()}
+            parts = {name: _write_parts(plan, below(working.location, name), settings) for name, plan in todo.items()}
             seen = {n: [w for p in parts[n] for w in p.written] if n in parts else read_index(root / n) for n in plans}
             refuse_pixels_in_development_and_test(
                 {name: seen[name] for name in experiment.cohorts_of("development")},
                 {name: seen[name] for name in experiment.cohorts_of("external_test")},
             )
             for name, plan in todo.items():
-                _draw_contact_sheets(plan, parts[name], root / name, settings)
-                complete_cohort(plan, root / name, parts[name], settings)
+                source = below(working.location, name)
+                _draw_contact_sheets(plan, parts[name], source, root / name, settings)
+                complete_cohort(plan, root / name, parts[name], settings, partial(_bring_shard, working, name))
+                working.send(f"{name}/{MANIFEST}")
+                end_folder(as_given(source))
     write_near_duplicates(root, list(plans))
-    for name in plans:
-        if name not in todo:
-            log.info("%s: complete and verified, left as it is", name)
-        log_flow(read_manifest(root, name))
-    return root
+    working.send()
 
 
-def _write_parts(plan: CohortPlan, folder: Path, settings: Prepare) -> list[Part]:
+def _bring_shard(working: WorkingFolder, cohort: str, file: str) -> None:
+    working.bring(f"{cohort}/{file}")
+
+
+def _write_parts(plan: CohortPlan, folder: str, settings: Prepare) -> list[Part]:
     """Write the shards of a cohort that are missing; the parts of all, in order."""
-    start_folder(folder, plan.settings, plan.digest)
+    start_folder(as_given(folder), plan.settings, plan.digest)
     excluded = {name: reason for name, reason in plan.excluded.items() if reason != "discordant"}
     _refuse_too_many(plan, excluded, settings)
     parts: dict[str, Part] = {}
@@ -82,17 +115,16 @@ def _write_parts(plan: CohortPlan, folder: Path, settings: Prepare) -> list[Part
     return [parts[shard.file] for shard in plan.shards]
 
 
-def _run(shards: Sequence[PlannedShard], folder: Path, settings: Prepare) -> Iterator[tuple[PlannedShard, Part]]:
+def _run(shards: Sequence[PlannedShard], folder: str, settings: Prepare) -> Iterator[tuple[PlannedShard, Part]]:
     """Finished shards as they come, two tasks a processor in flight."""
     limit = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
-    place = str(folder.resolve())
     pending: dict[Any, PlannedShard] = {}
     deaths: Counter[str] = Counter()
     waiting = list(reversed(shards))
     while pending or waiting:
         while waiting and len(pending) < limit:
             shard = waiting.pop()
-            pending[_shard_task.remote(shard, place, settings, ())] = shard
+            pending[_shard_task.remote(shard, folder, settings, ())] = shard
         (done, *_), _ = ray.wait(list(pending), num_returns=1)
         shard = pending.pop(done)
         try:
@@ -102,7 +134,7 @@ def _run(shards: Sequence[PlannedShard], folder: Path, settings: Prepare) -> Ite
             if deaths[shard.file] == SHARD_TRIES:
                 raise
             poison = _find_poison(shard.radiographs, settings)
-            pending[_shard_task.remote(shard, place, settings, tuple(poison))] = shard
+            pending[_shard_task.remote(shard, folder, settings, tuple(poison))] = shard
             continue
         yield shard, Part.model_validate_json(text)
 
@@ -121,10 +153,16 @@ def _find_poison(radiographs: Sequence[PlannedRadiograph], settings: Prepare) ->
 
 @ray.remote(num_cpus=1, max_retries=0)  # type: ignore[untyped-decorator]
 def _shard_task(shard: PlannedShard, folder: str, settings: Prepare, poison: Sequence[str]) -> str:
-    try:
-        part = finished_part(shard, Path(folder)) or write_shard(shard, Path(folder), settings, poison, _watch)
-    finally:
-        _watch(0)
+    note = note_name(shard)
+    with WorkingFolder(folder) as here:
+        here.bring(note)
+        if (here.path / note).exists():
+            here.bring(shard.file)
+        try:
+            part = finished_part(shard, here.path) or write_shard(shard, here.path, settings, poison, _watch)
+        finally:
+            _watch(0)
+        here.send(note)
     return part.model_dump_json()
 
 
@@ -141,9 +179,11 @@ def _probe_task(radiograph: PlannedRadiograph, settings: Prepare) -> None:
 
 @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
 def _contact_sheet_task(
-    title: str, radiographs: Sequence[PlannedRadiograph], shards: Sequence[Path], settings: Prepare
+    title: str, radiographs: Sequence[PlannedRadiograph], folder: str, shards: Sequence[str], settings: Prepare
 ) -> bytes:
-    return contact_sheet(title, radiographs, shards, settings)
+    with WorkingFolder(folder) as here:
+        here.bring(*shards)
+        return contact_sheet(title, radiographs, [here.path / shard for shard in shards], settings)
 
 
 def _watch(seconds: int = SECONDS_A_RADIOGRAPH) -> None:
@@ -152,14 +192,14 @@ def _watch(seconds: int = SECONDS_A_RADIOGRAPH) -> None:
     signal.alarm(seconds)
 
 
-def _draw_contact_sheets(plan: CohortPlan, parts: list[Part], folder: Path, settings: Prepare) -> None:
+def _draw_contact_sheets(plan: CohortPlan, parts: list[Part], source: str, folder: Path, settings: Prepare) -> None:
     planned = {radiograph.radiograph_id: radiograph for radiograph in plan.radiographs}
     tasks = {}
     for split in SPLITS[plan.role]:
         first = [(entry, part.file) for part in parts for entry in part.written if entry.split == split][:RADIOGRAPHS]
-        shards = [folder.resolve() / file for file in sorted({file for _, file in first})]
+        shards = sorted({file for _, file in first})
         title = f"{plan.cohort}, {split}: left the file's full range of grey values, right as stored ({settings.greyscale})"
-        tasks[split] = _contact_sheet_task.remote(title, [planned[e.radiograph_id] for e, _ in first], shards, settings)
+        tasks[split] = _contact_sheet_task.remote(title, [planned[e.radiograph_id] for e, _ in first], source, shards, settings)
     for split, task in tasks.items():
         write_atomically(folder / f"contact_{split}.png", ray.get(task))
 

@@ -4,25 +4,31 @@ import csv
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sacro_ray.errors import UserError
+from sacro_ray.learning.run_folder import RunFolder
 from sacro_ray.learning.stages import Phase
 
 log = logging.getLogger("sacro_ray")
 POLL_S = 0.5
+BUCKET_POLL_S = 5.0
 
 
 @contextmanager
-def epochs_logged(history: Path, phases: list[Phase]) -> Iterator[None]:
-    """While the block lasts, log each new row of `history`; rows that were there before are not repeated."""
+def epochs_logged(folder: RunFolder, phases: list[Phase]) -> Iterator[None]:
+    """While the block lasts, log each new row of the run's history.csv; rows that were there before are not repeated."""
+    history = folder.path / "history.csv"
     seen = len(_rows(history))
     finished = threading.Event()
 
     def follow() -> None:
         nonlocal seen
         while True:
-            last_look = finished.wait(POLL_S)
+            last_look = finished.wait(BUCKET_POLL_S if folder.in_bucket else POLL_S)
+            with suppress(UserError):  # a bucket that does not answer stops the training, not this
+                folder.bring("history.csv")
             rows = _rows(history)
             for row in rows[seen:]:
                 log.info("%s", describe_epoch(row, rows, phases))

@@ -35,6 +35,8 @@ ENVIRONMENT = {
     # Ray starts its workers at nice 15, below its own daemons: on 2 cores, 24 images/s of training in place of 28.
     "RAY_worker_niceness": "0",
 }
+# Where a bucket is, for the workers of a cluster that was started elsewhere. Never a key: Ray shows these on its dashboard.
+OF_BUCKETS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 
 
 @contextmanager
@@ -58,7 +60,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
             # Not without the dashboard: Tune then leaks the placement group of the first trial that is stopped early.
             ray.init(address="local", include_dashboard=True, dashboard_host="127.0.0.1", **quiet)
         else:
-            ray.init(address=target, runtime_env={"env_vars": {name: os.environ[name] for name in ENVIRONMENT}}, **quiet)
+            told = {name: os.environ[name] for name in (*ENVIRONMENT, *OF_BUCKETS) if name in os.environ}
+            ray.init(address=target, runtime_env={"env_vars": told}, **quiet)
     except (ConnectionError, ValueError) as error:
         raise UserError(f"no Ray at {target} ({error}); give --address local, auto or HOST:PORT of a running cluster") from None
     try:

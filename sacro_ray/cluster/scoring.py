@@ -21,6 +21,7 @@ from sacro_ray.cluster.scoring_stream import pool_for, quiet_ray, stream_parts
 from sacro_ray.cluster.scoring_workers import Outputs
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.progress import Progress
+from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.errors import UserError
 from sacro_ray.evaluation.metrics import all_cutoffs
 from sacro_ray.evaluation.predictions import read_predictions
@@ -28,6 +29,7 @@ from sacro_ray.imaging.results_dicom import Model
 from sacro_ray.learning.familiarity import load_familiarity, write_familiarity
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import RunFolder
+from sacro_ray.locations import as_given, below
 
 log = logging.getLogger("sacro_ray")
 
@@ -35,15 +37,15 @@ FEWEST_PARTS = 16
 
 
 def score_input(
-    run: Path,
+    run: str | Path,
     given: str | Path,
-    out: Path,
+    out: str | Path,
     address: str | None = None,
     overrides: Sequence[str] = (),
     explain: bool = False,
     dicom_out: bool = False,
-) -> Path:
-    """Score all radiographs of an input with a run's best network; answers the path of scores.csv.
+) -> str | Path:
+    """Score all radiographs of an input with a run's best network; answers where scores.csv lies, a path or an address.
 
     With `explain`, a Grad-CAM overlay of each goes into overlays/, and contact_sheet.html shows them sorted by probability.
     With `dicom_out`, a Secondary Capture of the overlay and a structured report of each DICOM file go into dicom/.
@@ -52,13 +54,14 @@ def score_input(
     Raises:
         UserError: The run folder is none or its training is not complete, the input has no image, or `out` holds other scores.
     """
-    folder = RunFolder(run.resolve())
+    folder = RunFolder.at(run)
     experiment = folder.experiment(overrides)
     _, description = folder.load_best()
     cutoffs = cutoffs_of(folder, experiment)
-    out = out.resolve()
-    items = list_items(str(given), without=out)
-    results = ScoresFolder(out, part_size(len(items), experiment.scoring.batch_size))
+    kept = WorkingFolder(out)
+    items = list_items(str(given), without=kept.path)
+    kept.bring_all()
+    results = ScoresFolder(kept.path, part_size(len(items), experiment.scoring.batch_size), kept.location)
     model = Model(experiment.name, str(description["sha256"]), __version__, cutoffs) if dicom_out else None
     outputs = Outputs(explain, model)
     results.claim(_identity(experiment, description, cutoffs, str(given), items, outputs, results.part_size))
@@ -71,15 +74,16 @@ def score_input(
             quiet_ray()
             with ray_session(address):
                 ensure_familiarity(folder)
-                _score_parts(folder, experiment, int(description["size_px"]), outputs, items, results, missing)
+                _score_parts(folder, experiment, int(description["size_px"]), outputs, items, results, missing, kept)
         files = ["overlay"] * explain + ["secondary_capture", "report"] * dicom_out
         counts = results.finish(len(items), cutoffs, files)
     if explain:
-        sheet = out / "contact_sheet.html"
-        write_contact_sheet(sheet, results.rows(), cutoffs, experiment.name)
-        log.info("overlays sorted by probability: %s", sheet)
+        sheet = "contact_sheet.html"
+        write_contact_sheet(kept.path / sheet, results.rows(), cutoffs, experiment.name)
+        log.info("overlays sorted by probability: %s", below(kept.location, sheet))
+    kept.send(results.scores.name)
     _report(counts, cutoffs, len(items))
-    return results.scores
+    return as_given(below(kept.location, results.scores.name))
 
 
 def ensure_familiarity(folder: RunFolder) -> None:
@@ -90,16 +94,18 @@ def ensure_familiarity(folder: RunFolder) -> None:
     gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
     task = ray.remote(num_cpus=1, num_gpus=gpus)(_write_familiarity)
     try:
-        answer(task.remote(folder))
+        answer(task.remote(folder.location))
     except UserError as error:
         log.warning("no familiarity in these scores: %s", error)
 
 
-def _write_familiarity(folder: RunFolder) -> None:
+def _write_familiarity(run: str) -> None:
+    folder = RunFolder.at(run)
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(int(ray.cluster_resources().get("CPU", 1)))
     write_familiarity(folder, Place(device))
+    folder.send()
 
 
 def part_size(radiographs: int, batch_size: int) -> int:
@@ -119,7 +125,7 @@ def cutoffs_of(folder: RunFolder, experiment: Experiment) -> dict[str, float]:
         return found
     if not folder.validation_predictions.is_file():
         raise UserError(
-            f"the training of {folder.path} is not complete (no predictions/validation.csv, from which the cut-offs come); "
+            f"the training of {folder.location} is not complete (no predictions/validation.csv, from which the cut-offs come); "
             "start train again, it goes on"
         )
     validation = read_predictions(folder.validation_predictions)
@@ -164,6 +170,7 @@ def _score_parts(
     items: Sequence[Item],
     results: ScoresFolder,
     missing: Sequence[int],
+    kept: WorkingFolder,
 ) -> None:
     """Score the missing parts and keep each as soon as it is there."""
     left = sum(results.length(number, len(items)) for number in missing)
@@ -171,8 +178,9 @@ def _score_parts(
         log.info("going on: %d of %d radiographs are scored", len(items) - left, len(items))
     progress = Progress("scored", left)
     pool = pool_for(experiment, ray.cluster_resources(), len(missing))
-    for number, rows in stream_parts(folder.path, experiment, size_px, outputs, items, missing, results.part_size, pool):
+    for number, rows in stream_parts(folder.location, experiment, size_px, outputs, items, missing, results.part_size, pool):
         results.write_part(number, rows)
+        kept.send(results.part(number).relative_to(kept.path).as_posix())
         count_scored(experiment.name, rows["status"].to_pylist())
         progress.advance(len(rows))
     progress.close()

@@ -16,6 +16,7 @@ from sacro_ray.cluster.scoring_inputs import Item
 from sacro_ray.dataset.files import write_atomically
 from sacro_ray.errors import UserError
 from sacro_ray.learning.run_folder import differences, write_whole
+from sacro_ray.locations import below
 
 PARTS = ".parts"
 
@@ -47,11 +48,17 @@ class ScoresFolder:
 
     path: Path
     part_size: int
+    location: str = ""
+    """Where the user knows it to be, if that is elsewhere."""
 
     @property
     def scores(self) -> Path:
         """Written last: where it stands, the scoring is complete."""
         return self.path / "scores.csv"
+
+    @property
+    def _shown(self) -> str:
+        return self.location or str(self.path)
 
     def claim(self, identity: Mapping[str, Any]) -> None:
         """Make the folder this scoring's.
@@ -61,16 +68,18 @@ class ScoresFolder:
         """
         marker = self.path / "scoring.json"
         if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"{self.path} is a file; give a folder for --out")
+            raise UserError(f"{self._shown} is a file; give a folder for --out")
         if marker.exists():
             differing = differences(json.loads(marker.read_text(encoding="utf-8")), identity)
             if differing:
                 raise UserError(
-                    f"{self.path} holds the scores of another run or input and is kept; it differs in {', '.join(differing[:5])}. "
+                    f"{self._shown} holds the scores of another run or input and is kept; it differs in {', '.join(differing[:5])}. "
                     "Give another folder with --out, or remove that one"
                 )
         elif self.scores.exists():
-            raise UserError(f"{self.scores} is not of this program and is kept; give another folder with --out")
+            raise UserError(
+                f"{below(self._shown, self.scores.name)} is not of this program and is kept; give another folder with --out"
+            )
         (self.path / PARTS).mkdir(parents=True, exist_ok=True)
         text = json.dumps(identity, indent=1, sort_keys=True) + "\n"
         write_whole(marker, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -55,7 +54,7 @@ def pool_for(experiment: Experiment, resources: dict[str, float], parts: int) ->
 
 
 def stream_parts(
-    run: Path,
+    run: str,
     experiment: Experiment,
     size_px: int,
     outputs: Outputs,
@@ -67,7 +66,7 @@ def stream_parts(
     """Score parts of the input.
 
     Args:
-        run: The run folder.
+        run: Path or address of the run folder.
         experiment: Its configuration, with overrides.
         size_px: Side of the network's input, pixels.
         outputs: What is made beside the rows.
@@ -96,7 +95,7 @@ def quiet_ray() -> None:
 
 
 def _blocks(
-    run: Path, experiment: Experiment, size_px: int, outputs: Outputs, tables: list[pa.Table], size: int, pool: Pool
+    run: str, experiment: Experiment, size_px: int, outputs: Outputs, tables: list[pa.Table], size: int, pool: Pool
 ) -> Iterator[pa.Table]:
     ray.data.DataContext.get_current().enable_progress_bars = False
     attempts = ray.remote(num_cpus=0)(Attempts).remote()

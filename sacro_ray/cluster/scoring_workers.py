@@ -89,10 +89,10 @@ class Reader:
 class Scorer:
     """Holds the network and scores what was read."""
 
-    def __init__(self, run: Path, experiment: Experiment, outputs: Outputs) -> None:
+    def __init__(self, run: str, experiment: Experiment, outputs: Outputs) -> None:
         threads = int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))
         self.outputs = outputs
-        self.network = ScoringNetwork(RunFolder(run), experiment, bool(ray.get_gpu_ids()), threads)
+        self.network = ScoringNetwork(RunFolder.at(run), experiment, bool(ray.get_gpu_ids()), threads)
 
     def __call__(self, read: pa.Table) -> pa.Table:
         """What `Reader` answers -> the columns of `PART`, and `part`."""
@@ -149,7 +149,7 @@ class Scorer:
 class ReaderAndScorer:
     """Both in one worker, for machines without a GPU: as many of these as there are CPUs keep all of them busy."""
 
-    def __init__(self, run: Path, experiment: Experiment, outputs: Outputs, size_px: int, attempts: Any) -> None:
+    def __init__(self, run: str, experiment: Experiment, outputs: Outputs, size_px: int, attempts: Any) -> None:
         self.read, self.score = Reader(experiment, size_px, attempts), Scorer(run, experiment, outputs)
 
     def __call__(self, part: pa.Table) -> pa.Table:

@@ -1,7 +1,6 @@
 """The sweep: Optuna proposes, Ray Tune runs, ASHA stops early, and every trial is on the disk before it begins and as soon as it ends."""
 
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from ray.tune.search import Searcher
 
 from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.cluster.space import distributions
+from sacro_ray.cluster.storage import ray_storage
 from sacro_ray.cluster.sweep_display import Display, display
 from sacro_ray.cluster.sweep_folder import SweepFolder
 from sacro_ray.cluster.sweep_keeper import TrialKeeper
@@ -26,6 +26,7 @@ from sacro_ray.config import Experiment
 from sacro_ray.errors import UserError
 from sacro_ray.learning.data import data_digests
 from sacro_ray.learning.stages import plan
+from sacro_ray.locations import as_given, below
 
 log = logging.getLogger("sacro_ray")
 LONGEST_NAME = 64 - len("-best")
@@ -59,13 +60,13 @@ class StudySearch(Searcher):  # type: ignore[misc]
 
 
 def search(
-    experiment: Experiment, runs: Path, resume: bool, address: str | None = None, trial: Callable[..., None] = run_trial
-) -> Path:
-    """Run a sweep, or with `resume` what is left of one; answers the path of best.toml.
+    experiment: Experiment, runs: str | Path, resume: bool, address: str | None = None, trial: Callable[..., None] = run_trial
+) -> str | Path:
+    """Run a sweep, or with `resume` what is left of one; answers where best.toml lies, a path or an address.
 
     Args:
         experiment: What is searched, and how.
-        runs: The folder in which NAME-sweep/ lies.
+        runs: The folder, or its address, in which NAME-sweep/ lies.
         resume: Go on with the sweep that is there.
         address: Of a Ray cluster; see `ray_session`.
         trial: What a trial does, with the arguments of `run_trial`; it must write the history and report it likewise.
@@ -77,7 +78,7 @@ def search(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     _check_name(experiment.name)
-    folder = SweepFolder((runs / f"{experiment.name}-sweep").resolve())
+    folder = SweepFolder.at(below(runs, f"{experiment.name}-sweep"))
     distributions(experiment)
     check_before_training(experiment)
     digests = data_digests(experiment, experiment.cohorts_of("development"))
@@ -98,7 +99,7 @@ def search(
     results.write(trials, last=True)
     if not any(record["best_auc"] is not None for record in trials):
         raise AllTrialsFailedError(f"all {len(trials)} trials failed; the first error: {trials[0]['error']}")
-    return folder.path / "best.toml"
+    return as_given(below(folder.location, "best.toml"))
 
 
 def _check_name(name: str) -> None:
@@ -118,10 +119,13 @@ def _run(
     study = SweepStudy(experiment, folder)
     epochs = plan(experiment.of_a_trial().training)[-1].last_epoch
     # What Ray Tune keeps there is for a restore of its own, which cannot be relied on: it forgets the last seconds before a kill.
-    own_files = folder.path / "ray"
-    shutil.rmtree(own_files, ignore_errors=True)
+    folder.remove_files_of_ray()
     function = tune.with_parameters(
-        attempt, run=trial, experiment=began.of_a_trial().as_dict(), trials=str(folder.trials), worker=resources.worker
+        attempt,
+        run=trial,
+        experiment=began.of_a_trial().as_dict(),
+        trials=below(folder.location, folder.trials.name),
+        worker=resources.worker,
     )
     try:
         with display(experiment.search.trials, epochs, ended) as shown:
@@ -129,7 +133,7 @@ def _run(
     except KeyboardInterrupt:
         log.info("the sweep stops; `tune` with --resume goes on with it")
         raise
-    shutil.rmtree(own_files, ignore_errors=True)
+    folder.remove_files_of_ray()
     ended = folder.records()
     # Workers of a trial that was stopped early can have written once more.
     folder.drop_checkpoints(ended, experiment.search.keep_checkpoints)
@@ -152,7 +156,7 @@ def _tuner(
             reuse_actors=not resources.worker,
         ),
         run_config=tune.RunConfig(
-            name=str(time.time_ns()), storage_path=str(folder.path / "ray"), verbose=0,
+            name=str(time.time_ns()), **ray_storage(folder.location), verbose=0,
             failure_config=tune.FailureConfig(max_failures=experiment.training.max_failures),
             callbacks=[TrialKeeper(folder, experiment, study, results, shown)],
         ),

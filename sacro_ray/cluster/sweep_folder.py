@@ -12,20 +12,51 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from sacro_ray.cluster.storage import OWN_FILES
 from sacro_ray.config import Experiment, build_experiment
+from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.errors import UserError
 from sacro_ray.learning.run_folder import differences, write_whole
 
 Record = dict[str, Any]
+ERROR = "error.txt"
 
 
 @dataclass(frozen=True)
 class SweepFolder:
-    """Paths and files of one sweep."""
+    """Paths and files of one sweep.
+
+    Attributes:
+        path: Where its files are for this process.
+        kept: Where they are kept, if that may be a bucket.
+    """
 
     path: Path
+    kept: WorkingFolder | None = None
+
+    @classmethod
+    def at(cls, location: str | Path) -> Self:
+        """The sweep at a path or an address. Of one in a bucket all but the checkpoints is brought."""
+        kept = WorkingFolder(location)
+        kept.bring_all(lambda name: "/checkpoints/" not in name and not name.startswith("ray/"))
+        return cls(kept.path, kept)
+
+    @property
+    def location(self) -> str:
+        """Path or address, as trials and the user are told."""
+        return self.kept.location if self.kept else str(self.path)
+
+    def send(self) -> None:
+        """Put into the bucket, where there is one, what was written here since."""
+        if self.kept:
+            self.kept.send()
+
+    def bring(self, number: int, file: str) -> None:
+        """Fetch a file of a trial from the bucket, where there is one; the trial, on another machine, has sent it."""
+        if self.kept:
+            self.kept.bring(f"{self.trials.name}/{number:04d}/{file}")
 
     @property
     def trials(self) -> Path:
@@ -44,7 +75,7 @@ class SweepFolder:
         """
         if (self.path / "sweep.toml").exists():
             raise UserError(
-                f"{self.path} holds a sweep already; go on with it by --resume, choose another name with --set name=NAME, "
+                f"{self.location} holds a sweep already; go on with it by --resume, choose another name with --set name=NAME, "
                 "or remove that folder"
             )
 
@@ -55,12 +86,13 @@ class SweepFolder:
         Raises:
             UserError: Another process is at work here.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as handle:
+        lock = self.kept.lock if self.kept else self.path / "lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(f"another `tune` is at work in {self.path}; wait for its end, or stop it first") from None
+                raise UserError(f"another `tune` is at work in {self.location}; wait for its end, or stop it first") from None
             yield
 
     def claim(self, experiment: Experiment, digests: Mapping[str, str]) -> None:
@@ -75,6 +107,7 @@ class SweepFolder:
             self.path / "data.json", lambda t: t.write_text(json.dumps(dict(digests), sort_keys=True), encoding="utf-8")
         )
         write_whole(self.path / "sweep.toml", lambda t: t.write_text(experiment.as_toml(), encoding="utf-8"))
+        self.send()
 
     def check_same(self, experiment: Experiment, digests: Mapping[str, str]) -> Experiment:
         """See that the folder holds this very sweep, whatever the number of trials; answers the experiment that it began with.
@@ -84,17 +117,17 @@ class SweepFolder:
         """
         asked = self.path / "sweep.toml"
         if not asked.exists():
-            raise UserError(f"no sweep to resume at {self.path}; start one without --resume")
+            raise UserError(f"no sweep to resume at {self.location}; start one without --resume")
         began = build_experiment(tomllib.loads(asked.read_text(encoding="utf-8")), source=str(asked))
         found = differences(_without_budget(began), _without_budget(experiment))
         if found:
             raise UserError(
-                f"the sweep at {self.path} was another: it differs in {', '.join(found[:5])}; resume it with the same settings, "
+                f"the sweep at {self.location} was another: it differs in {', '.join(found[:5])}; resume it with the same settings, "
                 "or start another with --set name=NAME"
             )
         if json.loads((self.path / "data.json").read_text(encoding="utf-8")) != dict(digests):
             raise UserError(
-                f"the shards have changed since the sweep at {self.path} began; bring them back, or start a sweep with another name"
+                f"the shards have changed since the sweep at {self.location} began; bring them back, or start a sweep with another name"
             )
         return began
 
@@ -103,6 +136,7 @@ class SweepFolder:
         path = self.trial(number) / "values.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda t: t.write_text(json.dumps(dict(values), sort_keys=True), encoding="utf-8"))
+        self.send()
 
     def begun(self) -> list[dict[str, Any]]:
         """Values of the trials that have begun, by number.
@@ -132,9 +166,11 @@ class SweepFolder:
         folder = self.trial(record["number"])
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "trial.json", lambda t: t.write_text(json.dumps(record, sort_keys=True), encoding="utf-8"))
+        self.send()
 
     def error_of(self, number: int) -> str | None:
         """The error that a trial noted, or None."""
+        self.bring(number, ERROR)
         return noted_error(self.trial(number))
 
     def drop_checkpoints(self, records: list[Record], keep: int) -> None:
@@ -146,6 +182,18 @@ class SweepFolder:
             (checkpoints / "latest.pt").unlink(missing_ok=True)
             if record["number"] not in best:
                 shutil.rmtree(checkpoints, ignore_errors=True)
+        if self.kept and self.kept.store:
+            ended = {record["number"] for record in records}
+            for name in self.kept.store.sizes(self.trials.name):
+                number, folder, file = [*name.split("/")[1:], "", ""][:3]
+                if folder == "checkpoints" and int(number) in ended and (file == "latest.pt" or int(number) not in best):
+                    self.kept.store.delete(name)
+
+    def remove_files_of_ray(self) -> None:
+        """Remove what Ray Tune keeps here for itself."""
+        shutil.rmtree(self.path / OWN_FILES, ignore_errors=True)
+        if self.kept:
+            self.kept.remove(OWN_FILES)
 
 
 def note_error(trial: Path, error: Exception) -> None:
@@ -154,12 +202,12 @@ def note_error(trial: Path, error: Exception) -> None:
     line = text.splitlines()[-1] if "Traceback" in text else " ".join(text.split())
     kind = "" if isinstance(error, UserError) else type(error).__name__
     trial.mkdir(parents=True, exist_ok=True)
-    write_whole(trial / "error.txt", lambda t: t.write_text(": ".join(filter(None, [kind, line])), encoding="utf-8"))
+    write_whole(trial / ERROR, lambda t: t.write_text(": ".join(filter(None, [kind, line])), encoding="utf-8"))
 
 
 def noted_error(trial: Path) -> str | None:
     """What `note_error` put there, or None."""
-    path = trial / "error.txt"
+    path = trial / ERROR
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 

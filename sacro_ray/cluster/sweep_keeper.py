@@ -84,6 +84,7 @@ class TrialKeeper(Callback):  # type: ignore[misc]
         show_trials(self.experiment.name, ended)
 
     def _record(self, number: int, values: dict[str, Any], error: str | None) -> Record:
+        self.folder.bring(number, "history.csv")
         rows = history_rows(self.folder.trial(number) / "history.csv")
         aucs = [float(row["val_auc"]) for row in rows]
         if error is None and not rows:

@@ -40,6 +40,7 @@ class Results:
             write_database(self._experiment, self._folder)
             ended = time.monotonic()
             self._due = ended + (ended - started) / SHARE
+        self._folder.send()
 
 
 def trials_table(records: Sequence[Record]) -> pd.DataFrame:

@@ -3,6 +3,8 @@
 import logging
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from ray.train.torch import TorchTrainer
 from sacro_ray.cluster.gauges import shown
 from sacro_ray.cluster.progress import epochs_logged
 from sacro_ray.cluster.runtime import ray_session
+from sacro_ray.cluster.storage import OWN_FILES, ray_storage
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.batches import batch_sizes
 from sacro_ray.dataset.manifest import read_manifest
@@ -26,6 +29,7 @@ from sacro_ray.learning.place import Place
 from sacro_ray.learning.predictions import write_validation_predictions
 from sacro_ray.learning.run_folder import RunFolder
 from sacro_ray.learning.stages import plan
+from sacro_ray.locations import as_given, below
 
 log = logging.getLogger("sacro_ray")
 CHECKPOINT_COPIES = 12
@@ -33,8 +37,8 @@ CHECKPOINT_COPIES = 12
 twice while it is replaced."""
 
 
-def train(experiment: Experiment, runs: Path, address: str | None = None) -> Path:
-    """Train an experiment on the Ray at `address`; answers the run folder.
+def train(experiment: Experiment, runs: str | Path, address: str | None = None) -> str | Path:
+    """Train an experiment on the Ray at `address`; answers the run folder, as a path or, where `runs` is one, as an address.
 
     A run folder of the same configuration is gone on with, or left alone where it is complete.
 
@@ -42,22 +46,24 @@ def train(experiment: Experiment, runs: Path, address: str | None = None) -> Pat
         UserError: The data, the weights or the number of workers do not allow it, or the folder is another run's.
         DivergedError: The loss is no longer finite.
     """
-    folder = RunFolder((runs / experiment.name).resolve())
+    folder = RunFolder.at(below(runs, experiment.name))
     folder.claim(experiment)
     if folder.validation_predictions.exists():
-        log.info("the run %s is complete", folder.path)
-        return folder.path
+        log.info("the run %s is complete", folder.location)
+        return as_given(folder.location)
     check_before_training(experiment)
     check_disk(experiment, folder.path)
     with ray_session(address):
         scaling = scaling_config(experiment)
         workers = scaling.num_workers
         _check_batches(experiment, workers[1] if isinstance(workers, tuple) else workers)
-        with epochs_logged(folder.path / "history.csv", plan(experiment.training)):
+        with epochs_logged(folder, plan(experiment.training)):
             _run_trainer(experiment, folder, scaling)
+    folder.bring("history.csv")
     draw_curves(folder.path / "history.csv")
-    shutil.rmtree(folder.path / "ray", ignore_errors=True)
-    return folder.path
+    folder.send()
+    folder.remove(OWN_FILES)
+    return as_given(folder.location)
 
 
 def check_before_training(experiment: Experiment) -> None:
@@ -127,12 +133,12 @@ def _check_batches(experiment: Experiment, workers: int) -> None:
 def _run_trainer(experiment: Experiment, folder: RunFolder, scaling: ScalingConfig) -> None:
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config={"experiment": experiment.as_dict(), "folder": str(folder.path)},
+        train_loop_config={"experiment": experiment.as_dict(), "folder": folder.location},
         scaling_config=scaling,
         run_config=RunConfig(
             # Each start is a new run to Ray; what a restart needs is in our own run folder, and only there.
             name=f"{experiment.name}-{time.time_ns()}",
-            storage_path=str(folder.path / "ray"),
+            **ray_storage(folder.location),
             failure_config=FailureConfig(max_failures=experiment.training.max_failures),
         ),
     )
@@ -150,16 +156,37 @@ def train_worker(config: dict[str, Any]) -> tuple[str, str] | None:
     """
     context = ray.train.get_context()
     place = Place(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
-    folder = RunFolder(Path(config["folder"]))
     if place.device.type == "cpu":
         torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
     try:
-        run = TrainingRun(build_experiment(config["experiment"]), folder, place)
-        run.fit(on_epoch=shown(run.experiment.name, place.first, config.get("report", ray.train.report)))
-        if "report" not in config:
-            write_validation_predictions(run.experiment, folder, place)
+        with closing(RunFolder.at(config["folder"])) as folder:
+            run = TrainingRun(build_experiment(config["experiment"]), folder, place)
+            report = shown(run.experiment.name, place.first, config.get("report", ray.train.report))
+            run.fit(on_epoch=sent_before(report, folder, place))
+            if "report" not in config:
+                _predict(run.experiment, folder, place)
     except UserError as error:
         return "user_error", str(error)
     except DivergedError as error:
         return "diverged", str(error)
     return None
+
+
+def _predict(experiment: Experiment, folder: RunFolder, place: Place) -> None:
+    """Write the validation predictions, which make the run complete."""
+    if folder.in_bucket:
+        place.from_first(None)  # the others fetch the best weights when the first rank has sent them
+    write_validation_predictions(experiment, folder, place)
+    if place.first:
+        folder.send("predictions/validation.csv")
+
+
+def sent_before(report: Callable[[Any], None], folder: RunFolder, place: Place) -> Callable[[Any], None]:
+    """`report`, before which an epoch is in the bucket, where the run lies in one: whoever hears of it finds it there."""
+
+    def tell(row: Any) -> None:
+        if place.first:
+            folder.send()
+        report(row)
+
+    return tell

@@ -4,10 +4,8 @@ In an importable module and not in a command: Ray pickles what lives in `__main_
 """
 
 import fcntl
-import shutil
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -20,14 +18,17 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from sacro_ray.cluster.gauges import shown
 from sacro_ray.cluster.space import with_values
-from sacro_ray.cluster.sweep_folder import note_error, noted_error
+from sacro_ray.cluster.storage import OWN_FILES, ray_storage
+from sacro_ray.cluster.sweep_folder import ERROR, note_error, noted_error
 from sacro_ray.cluster.sweep_rungs import reporter
-from sacro_ray.cluster.training import train_worker
+from sacro_ray.cluster.training import sent_before, train_worker
 from sacro_ray.config import Experiment, build_experiment
+from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.errors import UserError
 from sacro_ray.learning.loop import DivergedError, TrainingRun
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import RunFolder
+from sacro_ray.locations import below
 
 
 def attempt(
@@ -38,18 +39,20 @@ def attempt(
     The error is on the disk before Ray Tune hears of it; called again, this ends at once, and the process is there for the next trial. An
     error can leave a GPU unusable for the process that met it, so that process never trains another trial.
     """
-    folder = Path(trials) / f"{config['number']:04d}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as handle:
-        # When the driver alone is killed, its trials train on for a moment.
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if noted_error(folder) is not None:
-            return
-        try:
-            run(config, experiment=experiment, trials=trials, worker=worker)
-        except Exception as error:
-            note_error(folder, error)
-            raise
+    with WorkingFolder(below(trials, f"{config['number']:04d}")) as folder:
+        folder.lock.parent.mkdir(parents=True, exist_ok=True)
+        with folder.lock.open("w") as handle:
+            # When the driver alone is killed, its trials train on for a moment.
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            folder.bring(ERROR)
+            if noted_error(folder.path) is not None:
+                return
+            try:
+                run(config, experiment=experiment, trials=trials, worker=worker)
+            except Exception as error:
+                note_error(folder.path, error)
+                folder.send()
+                raise
 
 
 def run_trial(config: dict[str, Any], experiment: dict[str, Any], trials: str, worker: dict[str, float]) -> None:
@@ -60,21 +63,29 @@ def run_trial(config: dict[str, Any], experiment: dict[str, Any], trials: str, w
     Args:
         config: The trial's `number`, and its `values` by dotted name.
         experiment: The experiment of a trial as plain values.
-        trials: Folder of the trials' run folders.
+        trials: Path or address of the folder of the trials' run folders.
         worker: Resources of each worker (CPU, GPU) where a trial has several; empty for a trial in this process.
     """
     mine = with_values(build_experiment(experiment), config["values"], name=f"trial-{config['number']:04d}")
-    folder = RunFolder(Path(trials) / f"{config['number']:04d}")
-    folder.claim(mine)
-    if worker:
-        _run_workers(mine, folder, worker)
-        return
+    folder = RunFolder.at(below(trials, f"{config['number']:04d}"))
+    try:
+        folder.claim(mine)
+        if worker:
+            _run_workers(mine, folder, worker)
+        else:
+            _run_here(mine, folder)
+    finally:
+        folder.close()
+
+
+def _run_here(mine: Experiment, folder: RunFolder) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
     report = shown(mine.name, True, reporter(mine, ray.tune.report))
     _report_again(folder, report)
-    TrainingRun(mine, folder, Place(device)).fit(on_epoch=report)
+    place = Place(device)
+    TrainingRun(mine, folder, place).fit(on_epoch=sent_before(report, folder, place))
 
 
 def _report_again(folder: RunFolder, report: Any) -> None:
@@ -87,14 +98,14 @@ def _run_workers(experiment: Experiment, folder: RunFolder, worker: dict[str, fl
     failure = (
         TorchTrainer(
             train_trial_worker,
-            train_loop_config={"experiment": experiment.as_dict(), "folder": str(folder.path)},
+            train_loop_config={"experiment": experiment.as_dict(), "folder": folder.location},
             scaling_config=ScalingConfig(
                 num_workers=experiment.search.workers_per_trial, use_gpu="GPU" in worker, resources_per_worker=worker
             ),
             # Each start is a new run to Ray; what a restart needs is in our own run folder, and only there.
             run_config=RunConfig(
                 name=str(time.time_ns()),
-                storage_path=str(folder.path / "ray"),
+                **ray_storage(folder.location),
                 callbacks=[TuneReportCallback()],
                 failure_config=FailureConfig(max_failures=experiment.training.max_failures),
             ),
@@ -102,7 +113,7 @@ def _run_workers(experiment: Experiment, folder: RunFolder, worker: dict[str, fl
         .fit()
         .return_value
     )
-    shutil.rmtree(folder.path / "ray", ignore_errors=True)
+    folder.remove(OWN_FILES)
     if failure is not None:
         kind, message = failure
         raise (UserError if kind == "user_error" else DivergedError)(message)
@@ -111,5 +122,7 @@ def _run_workers(experiment: Experiment, folder: RunFolder, worker: dict[str, fl
 def train_trial_worker(config: dict[str, Any]) -> tuple[str, str] | None:
     """One rank of a trial with several workers; answers what `train_worker` does."""
     report = reporter(build_experiment(config["experiment"]), ray.train.report)
-    _report_again(RunFolder(Path(config["folder"])), report)
+    folder = RunFolder.at(config["folder"])
+    _report_again(folder, report)
+    folder.close()
     return train_worker({**config, "report": report})

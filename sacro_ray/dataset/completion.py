@@ -5,7 +5,7 @@ import hashlib
 import io
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from sacro_ray.config import Prepare
 from sacro_ray.dataset.files import write_atomically
 from sacro_ray.dataset.leaks import Seen, duplicates, near_duplicates, refuse_pixels_in_two_splits, same_films
-from sacro_ray.dataset.manifest import NAME, SCHEMA_VERSION, Excluded, Manifest, Shard, Split, verify, write_manifest
+from sacro_ray.dataset.manifest import SCHEMA_VERSION, Excluded, Manifest, Shard, Split, is_complete, verify, write_manifest
 from sacro_ray.dataset.parts import Part, end_folder, sources_digest, without
 from sacro_ray.dataset.plan import SPLITS, CohortPlan, PlannedRadiograph, same_settings
 from sacro_ray.errors import UserError, listed
@@ -35,13 +35,13 @@ class Indexed:
     stored_sha256: str
 
 
-def unchanged(plan: CohortPlan, folder: Path) -> bool:
+def unchanged(plan: CohortPlan, folder: str | Path) -> bool:
     """Whether the cohort is complete with the same inputs and settings, verified down to every byte.
 
     Raises:
         UserError: It is complete, but from other inputs or settings, or its shards do not match its manifest.
     """
-    if not (folder / NAME).exists():
+    if not is_complete(folder):
         return False
     manifest = verify(folder)
     changed = same_settings(manifest.settings, plan.settings)
@@ -58,8 +58,17 @@ def unchanged(plan: CohortPlan, folder: Path) -> bool:
     )
 
 
-def complete_cohort(plan: CohortPlan, folder: Path, parts: list[Part], settings: Prepare) -> Manifest:
+def complete_cohort(
+    plan: CohortPlan, folder: Path, parts: list[Part], settings: Prepare, bring: Callable[[str], None] = lambda file: None
+) -> Manifest:
     """Check the finished shards for duplicates, then write index and manifest, and take the working notes away.
+
+    Args:
+        plan: What was to be prepared.
+        folder: The cohort's.
+        parts: The notes of all its shards.
+        settings: The preparation's.
+        bring: Called with a shard's file before it is written again, where the shards may lie elsewhere.
 
     Raises:
         UserError: The same pixels are in two splits.
@@ -68,7 +77,7 @@ def complete_cohort(plan: CohortPlan, folder: Path, parts: list[Part], settings:
     groups = duplicates(written)
     refuse_pixels_in_two_splits(plan.cohort, [*groups, *same_films(written)])
     if groups:
-        parts = _handle_duplicates(plan, folder, parts, groups, settings)
+        parts = _handle_duplicates(plan, folder, parts, groups, settings, bring)
     _write_index(folder, parts)
     manifest = _manifest(plan, parts)
     write_manifest(folder, manifest)
@@ -129,7 +138,7 @@ def write_near_duplicates(root: Path, cohorts: Sequence[str]) -> None:
 
 
 def _handle_duplicates(
-    plan: CohortPlan, folder: Path, parts: list[Part], groups: list[list[Seen]], settings: Prepare
+    plan: CohortPlan, folder: Path, parts: list[Part], groups: list[list[Seen]], settings: Prepare, bring: Callable[[str], None]
 ) -> list[Part]:
     pairs = listed(" = ".join(entry.radiograph_id for entry in group) for group in groups)
     dropped = {entry.radiograph_id for group in groups for entry in group[1:]}
@@ -137,10 +146,12 @@ def _handle_duplicates(
     log.warning("%s: %d pictures occur more than once within a split (%s): %s", plan.cohort, len(groups), fate, pairs)
     if settings.duplicates == "warn":
         return parts
-    return [
-        without(part, folder, shard, dropped) if dropped & {entry.radiograph_id for entry in part.written} else part
-        for shard, part in zip(plan.shards, parts, strict=True)
-    ]
+    kept = list(parts)
+    for number, part in enumerate(parts):
+        if dropped & {entry.radiograph_id for entry in part.written}:
+            bring(part.file)
+            kept[number] = without(part, folder, plan.shards[number], dropped)
+    return kept
 
 
 def _sources(plan: CohortPlan) -> list[str]:

@@ -16,9 +16,11 @@ from sacro_ray.dataset.files import sha256_of, write_atomically
 from sacro_ray.dataset.leaks import perceptual_hash, pixel_digest
 from sacro_ray.dataset.plan import PlannedRadiograph, PlannedShard
 from sacro_ray.dataset.shards import add_sample, png_bytes
+from sacro_ray.dataset.store import Store
 from sacro_ray.errors import UserError
 from sacro_ray.imaging.decode import Radiograph, read_radiograph
 from sacro_ray.imaging.exclusion import ExcludedRadiograph
+from sacro_ray.locations import in_store
 
 WORKING = ".working"
 
@@ -183,36 +185,62 @@ def without(part: Part, folder: Path, shard: PlannedShard, dropped: Collection[s
     return changed
 
 
-def start_folder(folder: Path, settings: dict[str, Any], digest: str) -> None:
+def start_folder(folder: str | Path, settings: dict[str, Any], digest: str) -> None:
     """Note in the cohort's folder what is being prepared; what an unfinished run with other settings or inputs left there goes.
 
     Raises:
         UserError: The folder holds something, but no such note: it is not ours to clear.
     """
+    text = json.dumps({"digest": digest, "settings": settings}, sort_keys=True).encode()
+    unknown = f"{folder} holds files of which prepare knows nothing; move them away, or set prepare.shards to another folder"
+    if in_store(folder):
+        _start_in_bucket(Store(str(folder)), text, unknown)
+        return
+    folder = Path(folder)
     note = folder / WORKING / "plan.json"
-    text = json.dumps({"digest": digest, "settings": settings}, sort_keys=True)
-    if note.is_file() and note.read_text() == text:
+    if note.is_file() and note.read_bytes() == text:
         return
     left = [path for path in folder.iterdir() if path.name != WORKING] if folder.is_dir() else []
     if left and not note.is_file():
-        raise UserError(
-            f"{folder} holds files of which prepare knows nothing; move them away, or set prepare.shards to another folder"
-        )
+        raise UserError(unknown)
     for path in left:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     shutil.rmtree(note.parent, ignore_errors=True)
-    write_atomically(note, text.encode())
+    write_atomically(note, text)
 
 
-def end_folder(folder: Path) -> None:
+def _start_in_bucket(store: Store, text: bytes, unknown: str) -> None:
+    note = f"{WORKING}/plan.json"
+    there = store.read(note)
+    if there == text:
+        return
+    left = [name for name in store.sizes() if not name.startswith(f"{WORKING}/")]
+    if left and there is None:
+        raise UserError(unknown)
+    for name in left:
+        store.delete(name)
+    store.delete_folder(WORKING)
+    store.write(note, text)
+
+
+def end_folder(folder: str | Path) -> None:
     """Take away the working notes and what a killed process left half-written."""
+    if in_store(folder):
+        Store(str(folder)).delete_folder(WORKING)
+        return
+    folder = Path(folder)
     shutil.rmtree(folder / WORKING, ignore_errors=True)
     for path in folder.rglob(".*.tmp"):
         path.unlink(missing_ok=True)
 
 
+def note_name(shard: PlannedShard) -> str:
+    """The note that says that this shard is finished, below its cohort's folder."""
+    return f"{WORKING}/{shard.split}-{shard.number:06d}.json"
+
+
 def _note_path(folder: Path, shard: PlannedShard) -> Path:
-    return folder / WORKING / f"{shard.split}-{shard.number:06d}.json"
+    return folder / note_name(shard)
 
 
 def _read(path: str) -> bytes | None:

@@ -21,15 +21,22 @@ from sacro_ray.locations import checked_location, safe_name
 log = logging.getLogger("sacro_ray")
 Answer = TypeVar("Answer")
 
-TRIES, FIRST_PAUSE_S = 6, 0.5
-"""Of each transfer; the pause doubles: 15 seconds in all, then the command ends and can be started again."""
+TRIES, FIRST_PAUSE_S = 8, 0.5
+"""Of each transfer; the pause doubles: a minute in all, then the command ends and can be started again."""
+TRIES_TO_REACH = 4
+"""Of the first contact, which a wrong address makes fail for good: 3.5 seconds."""
 CLIENT_TRIES = 5
 PIECE_BYTES = 8 * 2**20
 
+CREDENTIALS = {
+    "s3": "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, ~/.aws/credentials",
+    "gs": "`gcloud auth application-default login`, GOOGLE_APPLICATION_CREDENTIALS in the environment",
+}
 NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|Bucket '[^']*' not found|\bbucket\b.*(not found|does not exist)", re.IGNORECASE)
 REFUSED = re.compile(
     r"ACCESS_DENIED|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|SIGNATURE_DOES_NOT_MATCH|EXPIRED_TOKEN|INVALID_TOKEN|MISSING_AUTH"
-    r"|INVALID_SIGNATURE|UNRECOGNIZED_CLIENT|ExpiredToken|InvalidToken|HTTP status 40[13]|PERMISSION_DENIED|UNAUTHENTICATED|credentials",
+    r"|INVALID_SIGNATURE|UNRECOGNIZED_CLIENT|ExpiredToken|InvalidToken|HTTP status 40[13]|PERMISSION_DENIED|UNAUTHENTICATED|credentials"
+    r"|access token",
     re.IGNORECASE,
 )
 
@@ -47,7 +54,7 @@ class Store:
         self.address = checked_location(address)
         scheme, _, self.base = self.address.partition("://")
         self.bucket = self.base.partition("/")[0]
-        self.files = self._steadily("reach", lambda: _file_system(scheme, self.bucket, _endpoint()))
+        self.files = self._steadily("reach", lambda: _file_system(scheme, self.bucket, _endpoint()), TRIES_TO_REACH)
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Name below this folder, and bytes, of every object in it or in a folder of it."""
@@ -149,7 +156,7 @@ class Store:
                 take(piece)
         return digest.hexdigest()
 
-    def _steadily(self, what: str, act: Callable[[], Answer]) -> Answer:
+    def _steadily(self, what: str, act: Callable[[], Answer], tries: int | None = None) -> Answer:
         """Act, and again after a pause where the connection or the store failed.
 
         Raises:
@@ -157,7 +164,7 @@ class Store:
             UserError: It will not work the next time either: no such bucket, no right to it, or nothing answers.
         """
         problem = ""
-        for attempt in range(TRIES):
+        for attempt in range(tries or TRIES):
             if attempt:
                 pause = FIRST_PAUSE_S * 2 ** (attempt - 1)
                 log.warning("could not %s %s (%s); again in %g s", what, self.address, problem, pause)
@@ -178,8 +185,8 @@ class Store:
     def _refuse_for_good(self, message: str) -> None:
         if REFUSED.search(message):
             raise UserError(
-                f"{self.address}: the store refuses. Give credentials that may list, read, write and delete there: AWS_PROFILE, or "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, ~/.aws/credentials, or the machine's role"
+                f"{self.address}: the store refuses. Give credentials that may list, read, write and delete there: "
+                f"{CREDENTIALS[self.address.partition('://')[0]]}, or the machine's role"
             )
         if NO_BUCKET.search(message):
             raise UserError(f"{self.address}: there is no bucket {self.bucket}; make it, or correct its name")
@@ -203,7 +210,7 @@ def _file_system(scheme: str, bucket: str, endpoint: str | None, tries: int = 1)
     from pyarrow import fs
 
     if scheme == "gs":
-        files = fs.GcsFileSystem(retry_time_limit=datetime.timedelta(seconds=30))
+        files = fs.GcsFileSystem(retry_time_limit=datetime.timedelta(seconds=10))
     else:
         files = fs.S3FileSystem(
             endpoint_override=endpoint,
