@@ -67,7 +67,7 @@ def test_what_cannot_be_scored_is_refused_by_the_real_decoders_too(served_run, m
         b"": (415, "empty_file"),
         good[: len(good) - 6000]: (422, "truncated"),
         make_dicom(np.ones((8, 8), np.uint16), Modality="CT"): (422, "wrong_modality"),
-        png_bytes(noise())[:300]: (422, "undecodable"),
+        png_bytes(noise())[:300]: (422, "truncated"),
         b"x" * (2**20 + 1): (413, "too_large_file"),
     }
     answers = {data: post(served_run, data) for data in refused}
@@ -133,11 +133,10 @@ async def score_half(request):
     return Scored(0.5, None, ()), None
 
 
-def dies(data, experiment, size_px):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def test_a_file_that_takes_its_decoder_down_is_refused_after_a_second_try(local_ray, experiment):
+    def dies(data, experiment, size_px):  # in here, so that it travels by value: no worker imports this module
+        os.kill(os.getpid(), signal.SIGKILL)
+
     network = SimpleNamespace(score=SimpleNamespace(remote=score_half))
     reception = Reception(network, experiment, 48, "", ABOUT)
     reception.decode = ray.remote(num_cpus=0.5, max_retries=0)(dies)

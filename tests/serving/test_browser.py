@@ -195,6 +195,7 @@ def test_the_description_at_docs_loads_nothing_from_elsewhere(browser, url):
 def test_the_tests_see_errors_and_outside_requests(browser, url):
     page = browser.new_page()
     visit = Visit(page, url + "docs")  # which, unlike the page, forbids no outside request
+    visit.url = url
     page.evaluate("console.error('x'); fetch('https://outside.example/a').catch(() => 0)")
     page.wait_for_timeout(200)
     assert "x" in visit.said
