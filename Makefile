@@ -14,9 +14,7 @@ install: .venv/installed
 demo: install
 	$(BIN)/python -m sacro_ray.demo
 
-# The first line: a real `ray up`, for a root who has openssh-server, rsync and iproute2 already; it says why where it skips.
 test: install
-	$(BIN)/python -m pytest -q -m cluster tests/cluster/test_ray_up.py -k 'token or copied'
 	$(BIN)/python -m pytest -q
 
 test-all: install
