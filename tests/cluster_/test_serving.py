@@ -133,16 +133,20 @@ async def score_half(request):
     return Scored(0.5, None, ()), None
 
 
-def test_a_file_that_takes_its_decoder_down_is_refused_after_a_second_try(local_ray, experiment):
+def test_a_file_that_takes_its_decoder_down_is_refused_after_a_second_try(local_ray, experiment, tmp_path):
     def dies(data, experiment, size_px):  # in here, so that it travels by value: no worker imports this module
+        with Path(tries).open("a") as file:
+            file.write("x")
         os.kill(os.getpid(), signal.SIGKILL)
 
+    tries = str(tmp_path / "tries")
     network = SimpleNamespace(score=SimpleNamespace(remote=score_half))
     reception = Reception(network, experiment, 48, "", ABOUT)
     reception.decode = ray.remote(num_cpus=0.5, max_retries=0)(dies)
     with pytest.raises(Refused) as refused:
         asyncio.run(reception.answer(b"x", False))
     assert (refused.value.status, refused.value.refusal.reason) == (422, "decoder_crashed")
+    assert Path(tries).read_text() == "xx"
 
 
 GONE = [
