@@ -27,4 +27,6 @@ class Progress:
     def close(self) -> None:
         """Say the sum."""
         seconds = time.monotonic() - self._start
-        log.info("%s: %d radiographs in %.1f s, %.1f a second", self._what, self._done, seconds, self._done / max(seconds, 1e-3))
+        log.info(
+            "%s: %d radiographs in %.1f s, %.1f a second", self._what, self._done, seconds, self._done / max(seconds, 1e-3)
+        )
