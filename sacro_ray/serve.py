@@ -1,8 +1,10 @@
 """`serve --run RUN_DIR`: a page and an HTTP interface that score one radiograph at a time."""
 
 import argparse
+import contextlib
 import logging
 import signal
+import sys
 import threading
 
 from sacro_ray import command
@@ -39,18 +41,23 @@ def main(argv: list[str]) -> None:
     from sacro_ray.cluster.serving import served
 
     ended = threading.Event()
-    with served(
-        as_given(checked_location(arguments.run)),
-        arguments.host,
-        arguments.port,
-        arguments.address,
-        arguments.set,
-        int(arguments.largest_upload * 2**20),
-    ) as url:
+    results = sys.stdout
+    # Ray says there what belongs in the log.
+    with (
+        contextlib.redirect_stdout(sys.stderr),
+        served(
+            as_given(checked_location(arguments.run)),
+            arguments.host,
+            arguments.port,
+            arguments.address,
+            arguments.set,
+            int(arguments.largest_upload * 2**20),
+        ) as url,
+    ):
         # Only now: Ray, when it starts, sets handlers of its own.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ended.set())
-        print(url, flush=True)
+        print(url, file=results, flush=True)
         log.info("serving until Ctrl-C; research use only")
         ended.wait()
         log.info("ending")

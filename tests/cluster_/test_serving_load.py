@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -43,16 +43,13 @@ def test_twenty_clients_for_half_a_minute_get_no_error(served_run, experiment, m
     assert len(answers) >= 2 * CLIENTS
 
 
-@pytest.fixture
-def description(served_run):
-    return schemathesis.openapi.from_url(served_run + "openapi.json")
+def test_no_made_up_request_is_a_fault_of_the_server(served_run):
+    described = schemathesis.openapi.from_url(served_run + "openapi.json")
 
+    @given(described["/score"]["POST"].as_strategy())
+    @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    def send(case):
+        # Most bytes are no image, and are refused as they should be.
+        case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
-made_up = schemathesis.pytest.from_fixture("description")
-
-
-@made_up.parametrize()
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_no_made_up_request_is_a_fault_of_the_server(case):
-    # Most bytes are no image, and are refused as they should be.
-    case.call_and_validate(excluded_checks=[positive_data_acceptance])
+    send()
