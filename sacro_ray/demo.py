@@ -51,9 +51,11 @@ def main(argv: list[str]) -> str | Path:
         run = train(experiment, runs, arguments.address)
         log.info("5/6 evaluate: the other site's radiographs, which training never saw")
         report = tell(evaluate_run(run, [], arguments.address, {}))
-        log.info("6/6 score: the other site's files as a new cohort")
-        scores = score_input(run, data / "gespic" / "radiographs", arguments.out / "scores", arguments.address)
-    log.info("scores of %s: %s", data / "gespic" / "radiographs", scores)
+        log.info("6/6 score: the other site's radiographs as a new cohort")
+        # The table, not the folder of files: it holds the boxes to which the network's radiographs are cut.
+        cohort = data / "gespic" / "cohort.csv"
+        scores = score_input(run, cohort, arguments.out / "scores", arguments.address)
+    log.info("scores of %s: %s", cohort, scores)
     return report
 
 
