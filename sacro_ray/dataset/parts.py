@@ -85,7 +85,7 @@ def write_shard(
                     raise ExcludedRadiograph("unreadable_file")
                 if radiograph.radiograph_id in poison:
                     raise ExcludedRadiograph("decoder_crashed")
-                image = read_radiograph(data, settings, radiograph.box)
+                image = read_radiograph(data, settings, radiograph.box, digest=True)
             except ExcludedRadiograph as error:
                 excluded[radiograph.radiograph_id] = error.reason
                 continue
