@@ -3,11 +3,10 @@
 import argparse
 import logging
 import sys
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sacro_ray.config import Experiment, build_experiment, load_experiment
+from sacro_ray.config import Experiment, load_experiment, parse_experiment
 from sacro_ray.dataset.store import Store
 from sacro_ray.errors import UserError
 from sacro_ray.locations import checked_location, in_store
@@ -41,13 +40,10 @@ def experiment_of(given: str, overrides: Sequence[str]) -> Experiment:
     if not in_store(place):
         return load_experiment(place, overrides)
     folder, _, name = place.rpartition("/")
-    text = Store(folder).read(name)
-    if text is None:
+    content = Store(folder).read(name)
+    if content is None:
         raise UserError(f"no experiment file at {place}; give that of a .toml file, such as the best.toml of a sweep")
-    try:
-        return build_experiment(tomllib.loads(text.decode("utf-8")), overrides, source=place)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{place} is not a TOML file: {error}") from None
+    return parse_experiment(content, overrides, source=place)
 
 
 def run(main: Callable[[list[str]], Path | str | None], argv: list[str] | None = None) -> None:

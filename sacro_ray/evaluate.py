@@ -7,13 +7,14 @@ from argparse import Namespace
 from pathlib import Path
 
 from sacro_ray import command
-from sacro_ray.config import EvaluationOnly, build_settings
+from sacro_ray.config import EvaluationOnly
 from sacro_ray.dataset.store import Store
 from sacro_ray.errors import UserError
 from sacro_ray.evaluation.pipeline import evaluate_predictions
 from sacro_ray.evaluation.predictions import read_predictions, refuse_overlap
 from sacro_ray.evaluation.words import in_short
 from sacro_ray.locations import checked_location, in_store
+from sacro_ray.settings import build_settings
 
 log = logging.getLogger("sacro_ray")
 

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from sacro_ray.config import build_experiment, known_keys, load_experiment, with_setting
+from sacro_ray.config import Experiment, build_experiment, load_experiment
 from sacro_ray.errors import UserError
+from sacro_ray.settings import known_keys, with_setting
 
 COHORT = {
     "table": "cohort.csv", "readings": "readings.csv", "role": "development",
@@ -96,4 +97,4 @@ def test_every_key_of_the_contract_is_known():
         "training.stages.*.frozen_epochs", "training.stages.*.unfrozen_epochs", "search.trials", "search.space",
         "evaluation.bootstrap_repetitions", "evaluation.target_sensitivity", "evaluation.target_specificity",
     }  # fmt: skip
-    assert promised <= set(known_keys())
+    assert promised <= set(known_keys(Experiment))

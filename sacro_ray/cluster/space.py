@@ -5,8 +5,9 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sacro_ray.config import Choices, Experiment, Range, build_experiment, with_setting
+from sacro_ray.config import Choices, Experiment, Range, build_experiment
 from sacro_ray.errors import UserError
+from sacro_ray.settings import with_setting
 
 
 def distributions(experiment: Experiment) -> dict[str, BaseDistribution]:
