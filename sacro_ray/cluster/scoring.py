@@ -25,7 +25,7 @@ from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.errors import UserError
 from sacro_ray.evaluation.metrics import all_cutoffs
 from sacro_ray.evaluation.predictions import read_predictions
-from sacro_ray.imaging.results_dicom import Model
+from sacro_ray.imaging.results_model import Model
 from sacro_ray.learning.familiarity import load_familiarity, write_familiarity
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import RunFolder

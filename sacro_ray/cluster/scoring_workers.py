@@ -15,7 +15,8 @@ from sacro_ray.cluster.scoring_overlays import as_png
 from sacro_ray.cluster.scoring_reading import Prepared, prepare_apart, prepare_here
 from sacro_ray.cluster.scoring_results import PART
 from sacro_ray.config import Experiment
-from sacro_ray.imaging.results_dicom import Model, Objects, is_dicom_file, result_objects
+from sacro_ray.imaging.results_dicom import Objects, is_dicom_file, result_objects
+from sacro_ray.imaging.results_model import Model
 from sacro_ray.learning.run_folder import RunFolder
 
 LAST_ATTEMPT = 5

@@ -13,7 +13,9 @@ import pytest
 from pydicom.uid import UID, generate_uid
 
 from sacro_ray.imaging.exclusion import ExcludedRadiograph
-from sacro_ray.imaging.results_dicom import Model, Objects, is_dicom_file, result_objects, with_caption
+from sacro_ray.imaging.results_capture import with_caption
+from sacro_ray.imaging.results_dicom import Objects, is_dicom_file, result_objects
+from sacro_ray.imaging.results_model import Model
 
 MODEL = Model(
     "knee", "0123456789abcdef" * 4, "1.2.3", {"sensitivity": 0.4712345678912345, "specificity": 0.79, "balanced": 0.72}
