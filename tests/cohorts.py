@@ -97,3 +97,14 @@ def prepare_here(experiment: Experiment) -> Path:
             plan, root / name, [write_shard(s, root / name, experiment.prepare) for s in plan.shards], experiment.prepare
         )
     return root
+
+
+RUN_FILES = {
+    "config.toml",
+    "history.csv",
+    "curves.png",
+    "checkpoints/best.pt",
+    "checkpoints/best.json",
+    "predictions/validation.csv",
+}
+"""What a complete training has in its run folder."""

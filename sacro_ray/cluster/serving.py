@@ -77,13 +77,8 @@ class Reception:
     """Speaks HTTP: has an upload decoded apart, and scored."""
 
     def __init__(self, network: Any, experiment: Experiment, size_px: int, checkpoint: str, about: About) -> None:
-        self.network, self.experiment, self.size_px, self.checkpoint, self.about = (
-            network,
-            experiment,
-            size_px,
-            checkpoint,
-            about,
-        )
+        self.network, self.about = network, about
+        self.experiment, self.size_px, self.checkpoint = experiment, size_px, checkpoint
         self.decode = ray.remote(num_cpus=SHARE, max_retries=0)(decode_upload)
         # No more tasks than can run: of those that wait, Ray let some wait half a minute while later ones went before them.
         self.turn = asyncio.Semaphore(max(1, int(ray.cluster_resources().get("CPU", 1))))
