@@ -109,6 +109,7 @@ def test_a_complete_cohort_is_verified_and_left_alone(in_bucket, config, there, 
     assert prepare.main(["--verify", f"{SHARDS}/ours"]) == f"{SHARDS}/ours"
 
 
+@pytest.mark.slow
 def test_training_over_a_bucket_is_training_on_a_disk(in_bucket, trained, there, tmp_path):
     files = there.objects("runs/small/")
     assert files.keys() >= RUN_FILES
@@ -119,6 +120,7 @@ def test_training_over_a_bucket_is_training_on_a_disk(in_bucket, trained, there,
     assert files["predictions/validation.csv"] == (Path(on_disk) / "predictions" / "validation.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_complete_run_is_left_alone_and_another_under_its_name_is_refused(config, trained, there):
     before = there.objects("runs/small/")
     assert train.main([config, "--runs", RUNS]) == trained
@@ -128,6 +130,7 @@ def test_a_complete_run_is_left_alone_and_another_under_its_name_is_refused(conf
     assert f"{RUNS}/small holds another run; it differs in training.lr (0.001 there, 0.002 now)" in result.stderr
 
 
+@pytest.mark.slow
 def test_evaluate_and_score_from_a_bucket(experiment, trained, there, tmp_path, caplog):
     caplog.set_level("INFO", logger="sacro_ray")
     assert evaluate.main([trained]) == f"{trained}/evaluation/report.html"
@@ -153,6 +156,7 @@ def test_evaluate_and_score_from_a_bucket(experiment, trained, there, tmp_path, 
     assert "checkpoints/familiarity.npz" in there.objects("runs/small/")
 
 
+@pytest.mark.slow
 def test_scores_go_into_a_bucket_and_are_gone_on_with(experiment, trained, there, tmp_path):
     out = f"s3://{BUCKET}/scores/new"
     given = ["--run", trained, "--input", experiment.cohorts["theirs"].table, "--set", "scoring.actors=1"]
@@ -167,6 +171,7 @@ def test_scores_go_into_a_bucket_and_are_gone_on_with(experiment, trained, there
         score.main(["--run", trained, "--input", experiment.cohorts["ours"].table, "--out", out])
 
 
+@pytest.mark.slow
 def test_a_sweep_in_a_bucket_resumes_on_another_machine(in_bucket, there, tmp_path, monkeypatch):
     small = build_experiment(in_bucket.as_dict(), ["search.trials=2", "search.keep_checkpoints=1", ONE_EPOCH])
     path = write_config(tmp_path, small)
@@ -198,6 +203,7 @@ class Killed(BaseException):
     """In place of a SIGKILL."""
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_goes_on_on_a_machine_that_has_the_bucket_alone(in_bucket, there, tmp_path, monkeypatch):
     here = Place(torch.device("cpu"))
     undisturbed = RunFolder(tmp_path / "undisturbed")
