@@ -51,6 +51,7 @@ def test_another_configuration_under_the_same_name_is_refused(experiment, tmp_pa
         train(cut(experiment, "training.lr=0.002"), tmp_path)
 
 
+@pytest.mark.slow
 def test_two_workers_see_the_same_validation_set(experiment, tmp_path):
     one = train(cut(experiment, "name=one", "training.workers=1"), tmp_path)
     two = train(cut(experiment, "name=two", "training.workers=2"), tmp_path)

@@ -40,7 +40,10 @@ def test_history_and_best_checkpoint_tell_of_the_same_run(experiment, tmp_path):
     assert {p.name for p in (tmp_path / "run" / "checkpoints").iterdir()} == {"best.pt", "best.json", "latest.pt"}
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 3])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("stop_after", [pytest.param(1, marks=SLOW), 2, pytest.param(3, marks=SLOW)])
 def test_a_stopped_run_goes_on_to_the_very_same_end(experiment, tmp_path, stop_after):
     """Stopped in the middle of a phase, at the end of a phase and at the end of a stage: same history, same weights."""
     averaged = build_experiment(experiment.as_dict(), ["training.weight_averaging=0.9"])
