@@ -1,5 +1,6 @@
 """The whole path over a bucket: prepare to s3://, train from and to it, evaluate and score, connections that break, other machines."""
 
+import atexit
 import io
 import json
 import os
@@ -8,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -40,10 +41,6 @@ SHORT = "training.stages=[{size_px=32, batch_size=8, frozen_epochs=0, unfrozen_e
 ONE_EPOCH = "search.stages=[{size_px=32, batch_size=8, frozen_epochs=0, unfrozen_epochs=1}]"
 
 
-STAYING: list[AbstractContextManager[None]] = []
-"""Of the other modules' Ray, which would stop when nobody holds it."""
-
-
 @pytest.fixture(scope="module")
 def there(experiment, tmp_path_factory):
     """A bucket behind a proxy that can break, a cache of its own, and one Ray whose workers know no other way."""
@@ -57,8 +54,10 @@ def there(experiment, tmp_path_factory):
             yield found
         proxy.close()
     if others:
-        STAYING.append(ray_session("local"))
-        STAYING[-1].__enter__()
+        # For the modules after this one, until the tests end.
+        stack = ExitStack()
+        stack.enter_context(ray_session("local"))
+        atexit.register(stack.close)
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def score_batch(
     Returns:
         Logits, float32 (N,).
     """
-    images = as_input(torch.from_numpy(np.ascontiguousarray(batch)).to(place.device, non_blocking=True))
+    images = as_input(torch.from_numpy(np.require(batch, requirements=("C", "W"))).to(place.device, non_blocking=True))
     images = images.contiguous(memory_format=torch.channels_last)
     with autocast(place.device, precision):
         logits = network(images).float()
