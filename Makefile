@@ -14,8 +14,9 @@ install: .venv/installed
 demo: install
 	$(BIN)/python -m sacro_ray.demo
 
+# Two files at a time, a thread each: half of the tests' time is Ray starting, which waits more than it computes.
 test: install
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-all: install
 	$(BIN)/python -m pytest -q -m 'slow or not slow'
