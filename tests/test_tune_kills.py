@@ -44,7 +44,11 @@ class Sweep:
         command = [sys.executable, "-m", "sacro_ray.tune", str(file), "--runs", str(runs), "--address", "local", *arguments]
         self.log = runs.parent / f"{runs.name}.log"
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(
+                command, start_new_session=True, stdout=subprocess.PIPE, stderr=log, text=True,
+                # Tests that a shell started in the background were told to ignore Ctrl-C, and children inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )  # fmt: skip
 
     def wait_until(self, happened: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -277,7 +281,9 @@ def test_two_hundred_trials_with_flat_memory_and_nothing_left_behind(experiment,
     assert all(sizes[-1] - sizes[0] < 20 for sizes in by_process.values())
     assert driver[199] - driver[100] < 30
     assert {group["state"] for group in placement_group_table().values()} <= {"REMOVED"}
-    assert not [actor for actor in list_actors(limit=1000) if actor.state in ("ALIVE", "PENDING_CREATION", "RESTARTING")]
+    # Unless told, it asks the Ray that was started last on this machine, be it gone or not.
+    actors = list_actors(address=ray.get_runtime_context().gcs_address, limit=1000)
+    assert not [actor for actor in actors if actor.state in ("ALIVE", "PENDING_CREATION", "RESTARTING")]
     deadline = time.monotonic() + 30
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
         assert time.monotonic() < deadline, "a CPU is still held"
