@@ -45,6 +45,8 @@ class Queue:
             )
             + f"PartitionName=all Nodes={head.name},{second.name} Default=YES State=UP\n"
         )
+        # Named, because it would be found by looking at /sys/fs/cgroup, which a network namespace's own /sys does not have.
+        (base / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         subprocess.run(["/usr/sbin/mungekey", "-c", "-k", base / "munge.key"], check=True)
         # --force: run by root, with its files in /tmp.
         munged = (
