@@ -25,6 +25,8 @@ export PATH="$PWD/.venv/bin:$PATH"
 # A token for this job alone: nodes may be shared with others, and Ray runs whatever it is sent.
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_worker_niceness=0
+# Ray would let its servers' callers finish for 30 s, the time after which Slurm kills what is left; here nobody calls.
+export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0
 # Slurm's batch step offers fewer CPUs to srun than the job has, unless told.
 export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
 
@@ -37,24 +39,26 @@ what=(--num-cpus "$SRUN_CPUS_PER_TASK" --dashboard-agent-listen-port "$((port + 
     --disable-usage-stats --block)
 [ -z "${SLURM_GPUS_ON_NODE:-}" ] || what+=(--num-gpus "$SLURM_GPUS_ON_NODE")
 
-# Ending our own steps ends their Ray, and no other job's on the same nodes, as `ray stop` would.
+# On each node: Ray until its step ends, and then none of its files. A step ends by SIGTERM, from Slurm or from us; srun itself, ended
+# by `kill`, would SIGKILL it. `ray stop` would stop the Rays of other jobs on the same nodes as well.
+node='trap "until rm -rf \"$0\"; do sleep 1; done" EXIT; trap exit TERM;'
 stop() {
     trap - EXIT TERM INT
-    # shellcheck disable=SC2046
-    kill $(jobs -p) 2>/dev/null || true
+    [ -z "${nodes:-}" ] || kill "$nodes" 2>/dev/null || true
+    scancel --signal=TERM "$SLURM_JOB_ID" 2>/dev/null || true
     wait || true
-    rm -rf "$temporary"
+    rm -rf "$temporary" # the command itself may have written there until now
 }
 trap stop EXIT
 trap 'exit 143' TERM INT
 
-srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" ray start --head --node-ip-address="$ip" --port="$port" \
-    --ray-client-server-port="$((port + 1))" --dashboard-port="$((port + 2))" --dashboard-host=127.0.0.1 \
-    --temp-dir="$temporary" "${what[@]}" &
+srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" bash -c "$node"' ray start "$@"' "$temporary" \
+    --head --node-ip-address="$ip" --port="$port" --ray-client-server-port="$((port + 1))" --dashboard-port="$((port + 2))" \
+    --dashboard-host=127.0.0.1 --temp-dir="$temporary" "${what[@]}" &
 ray=$!
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
     srun --overlap --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) --exclude="$head" \
-        bash -c 'until ray start "$@"; do sleep 5; done' start --address="$ip:$port" "${what[@]}" &
+        bash -c "$node"' until ray start "$@"; do sleep 5; done' "$temporary" --address="$ip:$port" "${what[@]}" &
 fi
 export RAY_ADDRESS="$ip:$port"
 timeout 600 python - "$SLURM_JOB_NUM_NODES" <<'PYTHON' &

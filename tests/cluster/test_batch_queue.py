@@ -80,7 +80,7 @@ class Queue:
     def left(self) -> list[str]:
         """Processes and files of Ray on both machines."""
         look = "pgrep -fa '[t]emp-dir=/tmp/ray-|[r]aylet'; ls -d /tmp/ray-*"
-        return [line for machine in self.network.machines for line in self.run(look, machine).stdout.splitlines()]
+        return [f"{machine.name}: {line}" for machine in self.network.machines for line in self.run(look, machine).stdout.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,23 @@ def test_a_batch_job_trains_over_both_nodes_to_the_end_and_leaves_no_ray_behind(
     # Each node decoded the shards into a cache of its own: a rank ran on each.
     caches = [queue.run("ls ~/.cache/sacro_ray", machine).stdout.split() for machine in queue.network.machines]
     assert all(caches)
+    assert queue.left() == []
+
+
+def test_a_job_that_is_cancelled_leaves_no_ray_behind(queue):
+    job = queue.run(
+        f"sbatch --parsable --cpus-per-task=1 --mem-per-cpu=1G --gpus-per-node=0 --output={queue.base}/cancelled.out "
+        "deploy/slurm.sh -c 'import ray, time; ray.init(); print(len(ray.nodes()), flush=True); time.sleep(600)'"
+    ).stdout.strip()
+    out, deadline = queue.base / "cancelled.out", time.monotonic() + 300
+    while "\n2\n" not in (f"\n{out.read_text()}" if out.exists() else ""):
+        assert time.monotonic() < deadline, out.read_text()
+        time.sleep(1)
+    assert queue.left() != []
+    queue.run(f"scancel {job}")
+    while queue.run(f"squeue --noheader --jobs={job}").stdout.strip():
+        assert time.monotonic() < deadline
+        time.sleep(1)
     assert queue.left() == []
 
 
