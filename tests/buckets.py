@@ -52,8 +52,13 @@ class Bucket:
     def objects(self, below: str = "") -> dict[str, bytes]:
         """Name below this folder, and bytes, of every object; empty ones that stand for folders are none."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=below)
-        keys = [found["Key"] for page in pages for found in page.get("Contents", []) if not found["Key"].endswith("/")]
-        return {key.removeprefix(below): self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+        keys = [entry["Key"] for page in pages for entry in page.get("Contents", []) if not entry["Key"].endswith("/")]
+        found = {}
+        for key in keys:
+            # One that went away since the listing is not there.
+            with suppress(self.client.exceptions.NoSuchKey):
+                found[key.removeprefix(below)] = self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        return found
 
     def changed(self, key: str) -> Any:
         """When an object was written last, to the second."""
@@ -110,7 +115,12 @@ class BreakingProxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            far = socket.create_connection(self.target)
+            try:
+                far = socket.create_connection(self.target)
+            except OSError:
+                # The server has ended, and a client of a process that was killed or is ending asks once more.
+                near.close()
+                continue
             for one, other in ((near, far), (far, near)):
                 threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
 
