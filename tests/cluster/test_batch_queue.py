@@ -80,7 +80,11 @@ class Queue:
     def left(self) -> list[str]:
         """Processes and files of Ray on both machines."""
         look = "pgrep -fa '[t]emp-dir=/tmp/ray-|[r]aylet'; ls -d /tmp/ray-*"
-        return [f"{machine.name}: {line}" for machine in self.network.machines for line in self.run(look, machine).stdout.splitlines()]
+        return [
+            f"{machine.name}: {line}"
+            for machine in self.network.machines
+            for line in self.run(look, machine).stdout.splitlines()
+        ]
 
 
 @pytest.fixture(scope="module")
