@@ -53,6 +53,8 @@ def run(main: Callable[[list[str]], Path | str | None], argv: list[str] | None =
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
     logging.captureWarnings(True)
+    # It tells at INFO that it looks through the machine's fonts.
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     try:
         result = main(sys.argv[1:] if argv is None else argv)
     except UserError as error:
