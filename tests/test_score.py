@@ -41,6 +41,12 @@ def test_a_run_without_predictions_has_no_cutoffs(run, experiment, tmp_path):
         score.main(arguments(run.path, experiment.cohorts["ours"].table, tmp_path / "out"))
 
 
+def test_a_trial_of_a_sweep_has_none_either_and_the_message_says_what_to_train(run, experiment, tmp_path):
+    (run.path / "values.json").write_text("{}")
+    with pytest.raises(UserError, match=r"is a trial of a sweep.*sacro-ray train .*config\.toml --set name=NAME"):
+        score.main(arguments(run.path, experiment.cohorts["ours"].table, tmp_path / "out"))
+
+
 def test_an_input_without_images_leaves_no_folder_behind(run, tmp_path):
     run.validation_predictions.parent.mkdir()
     run.validation_predictions.write_text("radiograph_id,probability,label\na,0.2,0\nb,0.4,1\nc,0.3,0\nd,0.6,1\n")

@@ -18,7 +18,6 @@ from sacro_ray.cluster.runtime import answer, ray_session
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.cache import CachedSplit, open_split
 from sacro_ray.dataset.manifest import read_manifest
-from sacro_ray.errors import UserError
 from sacro_ray.evaluation.context import Example, Group, ReportContext
 from sacro_ray.evaluation.cutoffs import cross_validated_cutoffs
 from sacro_ray.evaluation.pipeline import evaluate_predictions
@@ -47,10 +46,7 @@ def evaluate_run(
     """
     folder = RunFolder.at(run)
     experiment = folder.experiment(overrides)
-    if not folder.validation_predictions.exists():
-        raise UserError(
-            f"the training of {folder.location} is not complete (no predictions/validation.csv); start train again, it goes on"
-        )
+    folder.require_predictions()
     for cohort in experiment.cohorts_of("external_test"):
         read_manifest(experiment.prepare.shards, cohort)
     with ray_session(address):

@@ -123,11 +123,7 @@ def cutoffs_of(folder: RunFolder, experiment: Experiment) -> dict[str, float]:
     if metrics.is_file():
         found: dict[str, float] = json.loads(metrics.read_text(encoding="utf-8"))["cutoffs"]
         return found
-    if not folder.validation_predictions.is_file():
-        raise UserError(
-            f"the training of {folder.location} is not complete (no predictions/validation.csv, from which the cut-offs come); "
-            "start train again, it goes on"
-        )
+    folder.require_predictions()
     validation = read_predictions(folder.validation_predictions)
     return {cutoff.name: cutoff.value for cutoff in all_cutoffs(validation, experiment.evaluation, experiment.seed, {})}
 

@@ -93,6 +93,20 @@ class RunFolder:
         """Written by the evaluation."""
         return self.path / "predictions" / "test.csv"
 
+    def require_predictions(self) -> None:
+        """Raise a UserError where the training has not come to its predictions of the validation split."""
+        if self.validation_predictions.is_file():
+            return
+        if (self.path / "values.json").is_file():
+            raise UserError(
+                f"{self.location} is a trial of a sweep, and those keep no predictions; train with its settings, and give that run: "
+                f"sacro-ray train {self.location}/config.toml --set name=NAME"
+            )
+        raise UserError(
+            f"the training of {self.location} is not complete (no predictions/validation.csv, from which the cut-offs come); "
+            "start train again, it goes on"
+        )
+
     def claim(self, experiment: Experiment) -> None:
         """Make the folder this experiment's.
 
