@@ -135,12 +135,12 @@ def display(trials: int, epochs: int, records: Sequence[Record]) -> Iterator[Dis
 
 
 def values_text(values: Mapping[str, Any]) -> str:
-    """Values of a trial in one line; the section `training`, which most belong to, is left out."""
+    """Values of a trial in one line, by name; the section `training`, which most belong to, is left out."""
     return ", ".join(
         f"{name.removeprefix('training.')} = {value:.4g}"
         if isinstance(value, float)
         else f"{name.removeprefix('training.')} = {value}"
-        for name, value in values.items()
+        for name, value in sorted(values.items())
     )
 
 

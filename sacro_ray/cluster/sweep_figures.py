@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
@@ -63,7 +63,7 @@ def history(records: Sequence[Record]) -> Chart:
             axes.plot(failed, [foot] * len(failed), linestyle="none", **LOOKS["FAIL"])
         axes.set(xlabel="trial", ylabel="best validation AUC")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(loc="lower right")
+        _legend(figure, axes)
     caption = "One point a trial, in the order in which they began; trial 0 has the experiment's own values."
     if failed:
         caption += " Crosses: trials that failed and have no AUC."
@@ -81,7 +81,7 @@ def against_auc(usable: Sequence[Record], name: str, distribution: BaseDistribut
             _scale(axes, distribution)
         _points(axes, usable, lambda r: _place(r["values"][name], distribution))
         axes.set(xlabel=name, ylabel="best validation AUC")
-        axes.legend(loc="best")
+        _legend(figure, axes)
     hover = [(axes, _place(r["values"][name], distribution), r["best_auc"], _told(r)) for r in usable]
     return Chart("setting-" + name.replace(".", "-"), name, "One point a trial.", figure, hover)
 
@@ -119,8 +119,7 @@ def parallel_coordinates(usable: Sequence[Record], space: Space) -> Chart:
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.grid(visible=False)
         axes.tick_params(length=0)
-        handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles[::-1], labels[::-1], loc="outside upper center", ncols=len(top))
+        _legend(figure, axes, reverse=True)
     caption = "A line a trial, through its values to its AUC; the best three in colour. Each axis spans its range of the search space."
     return Chart("parallel", "Parallel coordinates", caption, figure, hover)
 
@@ -182,8 +181,7 @@ def learning_curves(usable: Sequence[Record], phase_ends: Sequence[int]) -> Char
             ]
         axes.set(xlabel="epoch", ylabel="validation AUC", xlim=(0.7, phase_ends[-1] + 0.3))
         axes.xaxis.get_major_locator().set_params(integer=True)
-        handles, labels = axes.get_legend_handles_labels()
-        axes.legend(handles[::-1], labels[::-1], loc="lower right")
+        _legend(figure, axes, reverse=True)
     caption = (
         "A line a trial, the best three in colour; a triangle where one was stopped early, a dotted line where phases end."
     )
@@ -197,12 +195,19 @@ def _points(axes: Any, usable: Sequence[Record], x: Any) -> None:
             axes.plot([x(r) for r in of_state], [r["best_auc"] for r in of_state], linestyle="none", markersize=5, **look)
 
 
+def _legend(figure: Any, axes: Any, reverse: bool = False) -> None:
+    """A legend above the axes, where it covers no trial."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), reverse=reverse)
+
+
 def _scale(axes: Any, distribution: Any) -> None:
     """An axis over the range of a setting; a logarithmic one with plain numbers, three a decade where few decades are seen."""
     low, high = distribution.low, distribution.high
     if not distribution.log:
         margin = 0.03 * (high - low)
         axes.set_xlim(low - margin, high + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         return
     axes.set_xscale("log")
     margin = (high / low) ** 0.03
