@@ -1,11 +1,13 @@
-"""Small cohorts and DICOM files made to measure, for tests of several packages."""
+"""Small cohorts and DICOM files made to measure, and what a run is compared by, for tests of several packages."""
 
 import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pydicom
+import torch
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
@@ -97,6 +99,16 @@ def prepare_here(experiment: Experiment) -> Path:
             plan, root / name, [write_shard(s, root / name, experiment.prepare) for s in plan.shards], experiment.prepare
         )
     return root
+
+
+def assert_same_run(one: str | Path, other: str | Path) -> None:
+    """The same history but for the times, and the same weights to the bit."""
+    tables = [pd.read_csv(Path(run) / "history.csv").drop(columns=["images_per_s", "seconds"]) for run in (one, other)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    first, second = (torch.load(Path(run) / "checkpoints" / "best.pt", weights_only=True) for run in (one, other))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
 
 
 RUN_FILES = {

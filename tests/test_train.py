@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from cohorts import RUN_FILES
+from cohorts import RUN_FILES, assert_same_run
 
 from sacro_ray import train as command
 from sacro_ray.cluster.training import train
@@ -158,16 +158,6 @@ def test_a_worker_killed_with_sigkill_is_replaced_and_the_run_ends_as_if_undistu
     killer.join()
     assert len(killed) == 1
     assert_same_run(undisturbed, path)
-
-
-def assert_same_run(one, other):
-    """The same history but for the times, and the same weights to the bit."""
-    tables = [pd.read_csv(Path(run) / "history.csv").drop(columns=["images_per_s", "seconds"]) for run in (one, other)]
-    pd.testing.assert_frame_equal(*tables, check_exact=True)
-    first, second = (torch.load(Path(run) / "checkpoints" / "best.pt", weights_only=True) for run in (one, other))
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        assert torch.equal(value, second[name]), name
 
 
 def test_dry_run_prints_configuration_and_plan(capsys):

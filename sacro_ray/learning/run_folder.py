@@ -97,14 +97,10 @@ class RunFolder:
         """Raise a UserError where the training has not come to its predictions of the validation split."""
         if self.validation_predictions.is_file():
             return
-        if (self.path / "values.json").is_file():
-            raise UserError(
-                f"{self.location} is a trial of a sweep, and those keep no predictions; train with its settings, and give that run: "
-                f"sacro-ray train {self.location}/config.toml --set name=NAME"
-            )
         raise UserError(
-            f"the training of {self.location} is not complete (no predictions/validation.csv, from which the cut-offs come); "
-            "start train again, it goes on"
+            f"{self.location} has no predictions/validation.csv, from which the cut-offs come. A training that was stopped goes on when "
+            "train is started again; a trial of a sweep keeps no predictions: train its config.toml under a name of its own "
+            "(--set name=NAME), and give that run"
         )
 
     def claim(self, experiment: Experiment) -> None:

@@ -1,4 +1,4 @@
-"""A node killed in the middle of a two-node training and of a sweep: both go on on the nodes that are left, and end right."""
+"""A node killed in the middle of a two-node training and of a sweep: both go on on the nodes that are left, and end as they would have."""
 
 import json
 import os
@@ -11,8 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from cohorts import assert_same_run
 
 from sacro_ray.cluster.runtime import ENVIRONMENT
+from sacro_ray.cluster.training import train
+from sacro_ray.config import build_experiment
 from sacro_ray.learning.run_folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1500)]
@@ -35,7 +38,7 @@ def lose_a_node(what: str, values: dict, tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def test_a_training_goes_on_on_the_nodes_that_are_left(experiment, tmp_path):
+def test_a_training_goes_on_on_the_nodes_that_are_left_and_ends_as_if_undisturbed(experiment, tmp_path):
     values = experiment.as_dict()
     values["name"] = "lost"
     values["training"] |= {"workers": 2, "max_failures": 3}
@@ -50,6 +53,7 @@ def test_a_training_goes_on_on_the_nodes_that_are_left(experiment, tmp_path):
     assert description["auc"] == pytest.approx(history["val_auc"].max())
     assert all(torch.isfinite(value.float()).all() for value in weights.values())
     assert Path(folder.validation_predictions).exists()
+    assert_same_run(train(build_experiment(values), tmp_path / "undisturbed"), folder.path)
 
 
 def test_a_sweep_goes_on_and_no_trial_is_lost_or_fails(experiment, tmp_path):
