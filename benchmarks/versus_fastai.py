@@ -1,6 +1,6 @@
 """Training beside fastai, the published study's own stack: radiographs a second, and AUC against time, both in one run.
 
-    pip install --constraint constraints.txt '.[bench]'
+    pip install --constraint constraints.txt --editable '.[bench]'
     python benchmarks/versus_fastai.py experiments/knee.toml [--epochs 2] [--speed-only]
 
 Same radiographs (the prepared shards), first weights, batch, augmentation, mixup and label smoothing. fastai gets the radiographs as PNG

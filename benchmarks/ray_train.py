@@ -1,0 +1,83 @@
+"""What Ray Train costs: `train` beside the same training loop called directly, alternating, in one run.
+
+    python benchmarks/ray_train.py experiments/knee.toml [--set KEY=VALUE ...] [--repetitions 2]
+
+The experiment must be prepared. Both train the same epochs with one worker, to the same weights (checked), validate, keep checkpoints and
+write the validation predictions. One JSON line a pair: seconds of the whole and of the epochs alone; at the end what Ray adds before and
+after the epochs, what it adds to each second of them, and what that makes of a training of 20 minutes.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from sacro_ray.cluster.training import train
+from sacro_ray.config import Experiment, load_experiment
+from sacro_ray.learning.curves import draw_curves
+from sacro_ray.learning.loop import TrainingRun
+from sacro_ray.learning.place import Place
+from sacro_ray.learning.predictions import write_validation_predictions
+from sacro_ray.learning.run_folder import RunFolder
+
+TRAINING_S = 20 * 60
+
+
+def directly(experiment: Experiment, runs: Path) -> Path:
+    """Train in this process, without Ray; answers the run folder."""
+    place, folder = Place(torch.device("cuda" if torch.cuda.is_available() else "cpu")), RunFolder(runs / experiment.name)
+    folder.claim(experiment)
+    TrainingRun(experiment, folder, place).fit()
+    write_validation_predictions(experiment, folder, place)
+    draw_curves(folder.path / "history.csv")
+    return folder.path
+
+
+def seconds(how: str, experiment: Experiment, runs: Path) -> dict[str, float]:
+    """Seconds of a training from nothing to its predictions, and of its epochs alone; its AUC says what was trained."""
+    start = time.perf_counter()
+    path = directly(experiment, runs) if how == "direct" else Path(train(experiment, runs, "local"))
+    whole = time.perf_counter() - start
+    history = pd.read_csv(path / "history.csv")
+    return {
+        "whole_s": round(whole, 2),
+        "epochs_s": round(float(history["seconds"].sum()), 2),
+        "val_auc": float(history["val_auc"].iloc[-1]),
+    }
+
+
+def main() -> None:
+    """Print one line a pair, and what they come to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--repetitions", type=int, default=2)
+    given = parser.parse_args()
+    experiment = load_experiment(given.experiment, [*given.set, "training.workers=1"])
+    pairs = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(given.repetitions):
+            order = ("direct", "ray") if number % 2 == 0 else ("ray", "direct")
+            pair = {how: seconds(how, experiment, Path(folder) / f"{how}-{number}") for how in order}
+            assert pair["ray"]["val_auc"] == pair["direct"]["val_auc"], "the two trained something else"
+            print(json.dumps(pair), flush=True)
+            pairs.append(pair)
+    around = {how: statistics.median(p[how]["whole_s"] - p[how]["epochs_s"] for p in pairs) for how in ("direct", "ray")}
+    fixed_s = around["ray"] - around["direct"]
+    slower = statistics.median(p["ray"]["epochs_s"] / p["direct"]["epochs_s"] for p in pairs) - 1
+    share = (fixed_s + slower * TRAINING_S) / TRAINING_S
+    summary = {
+        "before_and_after_s": round(fixed_s, 2),
+        "of_each_epoch": round(slower, 4),
+        "of_a_training_of_20_min": round(share, 4),
+    }
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()
