@@ -115,6 +115,7 @@ def train_fastai(table: pd.DataFrame, experiment: Experiment, unfrozen_epochs: i
         made.unfreeze()
         if unfrozen_epochs:
             made.fit_one_cycle(unfrozen_epochs, slice(FASTAI_LR / 2 / 100, FASTAI_LR / 2), pct_start=0.3, div=5.0)
+        made.remove_cb(Tell)  # a prediction is an epoch to callbacks, too
         external = table[table["split"] == "test"]
         loader = made.dls.test_dl(external["path"].tolist(), bs=BATCH, num_workers=WORKERS)
         scores = made.get_preds(dl=loader)[0][:, 1].numpy()

@@ -31,6 +31,8 @@ def epochs_logged(folder: RunFolder, phases: list[Phase]) -> Iterator[None]:
                 folder.bring("history.csv")
             rows = _rows(history)
             for row in rows[seen:]:
+                if rate := describe_rate(row, phases):
+                    log.info("%s", rate)
                 log.info("%s", describe_epoch(row, rows, phases))
             seen = max(seen, len(rows))
             if last_look:
@@ -53,6 +55,15 @@ def describe_epoch(row: dict[str, str], rows: list[dict[str, str]], phases: list
         f"AUC {float(row['val_auc']):.4f}  best {float(row['best_val_auc']):.4f}  {float(row['images_per_s']):.1f} images/s  "
         f"{_minutes(seconds_left(rows, phases))} left"
     )
+
+
+def describe_rate(row: dict[str, str], phases: list[Phase]) -> str | None:
+    """A line on the rate that a range test chose, where this is the first epoch of a phase that had one."""
+    for phase in phases:
+        if phase.lr == "auto" and int(row["epoch"]) == phase.first_epoch:
+            epochs = f"epochs {phase.first_epoch}-{phase.last_epoch}" if phase.epochs > 1 else f"epoch {phase.first_epoch}"
+            return f"learning rate of {epochs}: {float(row['lr']):.1e}, by the range test (range_test/epoch_{phase.first_epoch:04d}.png)"
+    return None
 
 
 def seconds_left(rows: list[dict[str, str]], phases: list[Phase]) -> float:

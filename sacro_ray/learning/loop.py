@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.batches import batch_sizes, training_batches
 from sacro_ray.dataset.streaming import ahead
+from sacro_ray.errors import UserError
 from sacro_ray.learning.augmentation import augment, draw
 from sacro_ray.learning.data import StageData, check_classes, data_digests, open_stage
 from sacro_ray.learning.inference import area_under_roc, score_split
@@ -231,9 +232,7 @@ class TrainingRun:
 
     def _restore(self, state: dict[str, Any]) -> None:
         if state["digests"] != self.digests:
-            raise DivergedError(
-                "the shards are not those that this run began with; train under another name, or bring them back"
-            )
+            raise UserError("the shards are not those that this run began with; train under another name, or bring them back")
         self.network.load_state_dict(state["network"])
         self.history, self.best_auc = list(state["history"]), state["best_auc"]
         self.phase_best, self.phase_auc = state["phase_best"], state["phase_auc"]

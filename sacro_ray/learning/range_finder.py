@@ -2,6 +2,7 @@
 
 from itertools import cycle
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -29,9 +30,12 @@ def find_rate(
         The suggested rate of the head; range_test/epoch_NNNN.csv and .png in the run folder show the curve.
     """
     training, seed = experiment.training, experiment.seed
+    place.set_apart(network)
     network.train()
-    if phase.name == "frozen":
+    if phase.name == "frozen" and not training.frozen_batch_norm_updates:
         network.body.eval()
+    # Dropout, too, must not depend on what ran before: a run that goes on here finds the rate of an undisturbed one.
+    torch.manual_seed(int(np.random.SeedSequence((seed, RANGE_STREAM, phase.first_epoch)).generate_state(1)[0]))
     optimizer = build_optimizer(network, training, 1.0)
     ratios = group_rates(1.0, 3, training.discriminative_ratio)[-len(optimizer.param_groups) :]
     count = len(data.training.images)

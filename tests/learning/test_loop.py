@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sacro_ray.config import build_experiment
+from sacro_ray.errors import UserError
 from sacro_ray.learning import loop
 from sacro_ray.learning.loop import DivergedError, TrainingRun
 from sacro_ray.learning.place import Place
@@ -47,7 +48,21 @@ SLOW = pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_very_same_end(experiment, tmp_path, stop_after):
     """Stopped in the middle of a phase, at the end of a phase and at the end of a stage: same history, same weights."""
     averaged = build_experiment(experiment.as_dict(), ["training.weight_averaging=0.9"])
-    run, undisturbed = train(averaged, tmp_path / "undisturbed")
+    assert_the_very_same_end(averaged, tmp_path, stop_after)
+
+
+def test_a_run_stopped_before_a_range_test_finds_the_same_rate_again(experiment, tmp_path):
+    stages = "training.stages=[{size_px=32, batch_size=8, frozen_epochs=1, unfrozen_epochs=1}]"
+    found = build_experiment(experiment.as_dict(), ["training.lr=auto", stages])
+    assert_the_very_same_end(found, tmp_path, stop_after=1)
+    assert {p.name for p in (tmp_path / "stopped" / "range_test").iterdir()} == {
+        f"epoch_000{first}.{kind}" for first in (1, 2) for kind in ("csv", "png")
+    }
+
+
+def assert_the_very_same_end(experiment, tmp_path, stop_after):
+    """Train without and with a stop after some epoch."""
+    run, undisturbed = train(experiment, tmp_path / "undisturbed")
 
     class StoppedError(Exception):
         pass
@@ -57,8 +72,8 @@ def test_a_stopped_run_goes_on_to_the_very_same_end(experiment, tmp_path, stop_a
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        train(averaged, tmp_path / "stopped", stop)
-    again, stopped = train(averaged, tmp_path / "stopped")
+        train(experiment, tmp_path / "stopped", stop)
+    again, stopped = train(experiment, tmp_path / "stopped")
     histories = [pd.read_csv(folder.path / "history.csv").drop(columns=MEASURED) for folder in (undisturbed, stopped)]
     pd.testing.assert_frame_equal(*histories, check_exact=True)
     for name, value in run.network.state_dict().items():
@@ -107,6 +122,16 @@ def test_a_loss_that_is_not_finite_stops_and_names_epoch_and_radiographs(experim
     with pytest.raises(DivergedError, match=r"epoch 1 is not finite; the batch held the radiographs r\d+, "):
         train(experiment, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_run_does_not_go_on_with_other_shards(experiment, tmp_path, monkeypatch):
+    cut = build_experiment(
+        experiment.as_dict(), ["training.stages=[{size_px=32, batch_size=8, frozen_epochs=1, unfrozen_epochs=0}]"]
+    )
+    train(cut, tmp_path / "run")
+    monkeypatch.setattr(loop, "data_digests", lambda *_: {"ours": "0" * 64})
+    with pytest.raises(UserError, match="not those that this run began with"):
+        train(cut, tmp_path / "run")
 
 
 def test_best_json_says_how_the_weights_came_about(experiment, tmp_path):

@@ -1,4 +1,4 @@
-"""Several processes of one run: every radiograph once, and the very AUC of one process."""
+"""Several processes of one run: every radiograph once, the very AUC of one process, and what the first does alone."""
 
 import numpy as np
 import pytest
@@ -45,3 +45,21 @@ def test_every_rank_has_the_very_scores_and_auc_of_one_process(ranks, tmp_path):
         found = np.load(tmp_path / f"{rank}.npy")
         assert np.array_equal(found, alone)
         assert area_under_roc(labels, found) == area_under_roc(labels, alone)
+
+
+def train_alone(rank: int, ranks: int, folder: str) -> None:
+    """The first rank passes a batch through synchronised batch norm, the others do nothing; keeps the statistics."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
+    if rank == 0:
+        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(torch.nn.BatchNorm1d(3))
+        Place(torch.device("cpu"), rank, ranks).set_apart(network)
+        network(torch.arange(12.0).reshape(4, 3))
+        np.save(f"{folder}/mean.npy", network.state_dict()["running_mean"].numpy())
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_a_range_test_on_the_first_rank_waits_for_no_other_though_batch_norm_is_synchronised(tmp_path):
+    multiprocessing.spawn(train_alone, (2, str(tmp_path)), nprocs=2)
+    # A tenth of the batch's means, 4.5, 5.5 and 6.5: the momentum of the running mean.
+    assert np.load(tmp_path / "mean.npy") == pytest.approx([0.45, 0.55, 0.65])
