@@ -1,7 +1,7 @@
 """Training beside fastai, the published study's own stack: radiographs a second, and AUC against time, both in one run.
 
     pip install --constraint constraints.txt --editable '.[bench]'
-    python benchmarks/versus_fastai.py experiments/knee.toml [--epochs 2] [--speed-only]
+    python benchmarks/versus_fastai.py experiments/knee.toml [--set KEY=VALUE ...] [--epochs 2] [--speed-only]
 
 Same radiographs (the prepared shards), first weights, batch, augmentation, mixup and label smoothing. fastai gets the radiographs as PNG
 files of the size at which the shards keep them, three equal channels, 224 px, one frozen epoch and then unfrozen ones, as its
@@ -167,10 +167,11 @@ def main() -> None:
     """Run both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--epochs", type=int, default=2, help="fastai's unfrozen epochs")
     parser.add_argument("--speed-only", action="store_true", help="leave out our own recipe's run")
     given = parser.parse_args()
-    experiment = load_experiment(given.experiment)
+    experiment = load_experiment(given.experiment, given.set)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         table = as_files(experiment, root)

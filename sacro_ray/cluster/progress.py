@@ -53,7 +53,7 @@ def describe_epoch(row: dict[str, str], rows: list[dict[str, str]], phases: list
     return (
         f"epoch {row['epoch']}/{epochs}  stage {row['stage']} {row['size_px']} px {row['phase']:<8}  loss {float(row['train_loss']):.4f}  "
         f"AUC {float(row['val_auc']):.4f}  best {float(row['best_val_auc']):.4f}  {float(row['images_per_s']):.1f} images/s  "
-        f"{_minutes(seconds_left(rows, phases))} left"
+        f"{duration_text(seconds_left(rows, phases))} left"
     )
 
 
@@ -76,7 +76,8 @@ def seconds_left(rows: list[dict[str, str]], phases: list[Phase]) -> float:
     )
 
 
-def _minutes(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Minutes, or seconds where there are few."""
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from sacro_ray.cluster.progress import duration_text
 from sacro_ray.cluster.sweep_folder import Record
 
 log = logging.getLogger("sacro_ray")
@@ -73,17 +74,19 @@ class LiveTable(Display):
 
     def redraw(self) -> None:
         """Some time has passed."""
-        self._live.update(self.table())
+        self._live.update(Group(self.summary(), self.table()))
+
+    def summary(self) -> str:
+        """The line above the table."""
+        states = [r["state"] for r in self._ended]
+        return (
+            f"{len(self._ended)} of {self.trials} trials ended"
+            f" ({states.count('PRUNED')} stopped early, {states.count('FAIL')} failed), {duration_text(time.monotonic() - self._started)}"
+        )
 
     def table(self) -> Table:
         """The table as it stands."""
-        states = [r["state"] for r in self._ended]
-        minutes = (time.monotonic() - self._started) / 60
-        table = Table(
-            title=f"{len(self._ended)} of {self.trials} trials ended"
-            f" ({states.count('PRUNED')} stopped early, {states.count('FAIL')} failed), {minutes:.0f} min",
-            title_justify="left",
-        )
+        table = Table()
         for name, justify in (
             ("trial", "right"),
             ("state", "left"),

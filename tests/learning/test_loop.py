@@ -10,6 +10,7 @@ import torch
 from sacro_ray.config import build_experiment
 from sacro_ray.errors import UserError
 from sacro_ray.learning import loop
+from sacro_ray.learning.data import open_stage
 from sacro_ray.learning.loop import DivergedError, TrainingRun
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import HISTORY_COLUMNS, RunFolder
@@ -115,6 +116,31 @@ def test_a_frozen_body_does_not_move(experiment, tmp_path):
     after = run.network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("body."))
     assert not torch.equal(before["head.3.weight"], after["head.3.weight"])
+
+
+def test_a_flipped_radiograph_keeps_its_label_and_is_seen_once_an_epoch(experiment, tmp_path, monkeypatch):
+    flipped = build_experiment(
+        experiment.as_dict(),
+        [
+            "training.stages=[{size_px=32, batch_size=8, frozen_epochs=1, unfrozen_epochs=0}]",
+            "training.augmentation={flip_probability=1.0, rotation_degrees=0.0, zoom=1.0, lighting=0.0, warp=0.0}",
+        ],
+    )
+    seen = []
+
+    def watched(images, targets, *_):
+        seen.extend(zip(images[:, 0], targets, strict=True))
+        return images, targets
+
+    monkeypatch.setattr(loop, "mixup", watched)
+    train(flipped, tmp_path / "run")
+    split = open_stage(flipped, 32).training
+    labels = {pixels.tobytes(): label for pixels, label in zip(split.images, split.labels, strict=True)}
+    mirrored_back = [
+        ((image.flip(-1) * 255).round().to(torch.uint8).numpy().tobytes(), float(target)) for image, target in seen
+    ]
+    assert len(labels) == len(mirrored_back) == len(split.labels)
+    assert dict(mirrored_back) == labels
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_epoch_and_radiographs(experiment, tmp_path, monkeypatch):
