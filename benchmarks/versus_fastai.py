@@ -5,9 +5,10 @@
 
 Same radiographs (the prepared shards), first weights, batch, augmentation, mixup and label smoothing. fastai gets the radiographs as PNG
 files of the size at which the shards keep them, three equal channels, 224 px, one frozen epoch and then unfrozen ones, as its
-`fine_tune` has it; its classifier is its own. Ours follows the experiment file, whose stages may begin smaller: that is part of the
-recipe; radiographs a second are compared at 224 px. One JSON line an epoch (seconds since the start of training, validation included;
-AUC), at the end one with the ratios, the external AUCs, and the best AUC of both at the ends of fastai's epochs.
+`fine_tune` has it, in fp32; its classifier is its own. Ours computes in bf16 where the machine does (`--set training.precision=fp32`: does
+not), and follows the experiment file, whose stages may begin smaller: that is part of the recipe; radiographs a second are compared at
+224 px. One JSON line an epoch (seconds since the start of training, validation included; AUC), at the end one with the ratios, the
+external AUCs, and the best AUC of both at the ends of fastai's epochs.
 """
 
 import argparse

@@ -102,11 +102,14 @@ def prepare_here(experiment: Experiment) -> Path:
 
 
 def assert_same_run(one: str | Path, other: str | Path) -> None:
-    """The same history but for the times, and the same weights to the bit."""
+    """The same history but for the times, and the same weights to the bit: the best, and those that training ended with."""
     tables = [pd.read_csv(Path(run) / "history.csv").drop(columns=["images_per_s", "seconds"]) for run in (one, other)]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
     first, second = (torch.load(Path(run) / "checkpoints" / "best.pt", weights_only=True) for run in (one, other))
     assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    first, second = (torch.load(Path(run) / "checkpoints" / "latest.pt", weights_only=True)["network"] for run in (one, other))
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
 

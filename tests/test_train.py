@@ -15,9 +15,14 @@ import torch
 from cohorts import RUN_FILES, assert_same_run
 
 from sacro_ray import train as command
-from sacro_ray.cluster.training import train
+from sacro_ray.cluster.training import cpu_share, train
 from sacro_ray.config import build_experiment
 from sacro_ray.errors import UserError
+from sacro_ray.learning.data import open_stage
+from sacro_ray.learning.inference import area_under_roc, score_split
+from sacro_ray.learning.loop import DivergedError
+from sacro_ray.learning.place import Place
+from sacro_ray.learning.predictions import load_best_network
 from sacro_ray.learning.run_folder import RunFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
@@ -60,7 +65,41 @@ def test_two_workers_see_the_same_validation_set(experiment, tmp_path):
     _, description = RunFolder(two).load_best()
     history = pd.read_csv(two / "history.csv")
     assert len(history) == 3
-    assert description["auc"] == history["val_auc"].max()
+    assert description["auc"] == history["val_auc"].max() == auc_in_one_process(RunFolder(two))
+
+
+def auc_in_one_process(folder):
+    """The AUC of the best weights on the validation split, one thread, as each of two workers on two cores has."""
+    network, found, size_px = load_best_network(folder, Place(torch.device("cpu")))
+    split = open_stage(found, size_px).validation
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    scores = score_split(network, split.images, Place(torch.device("cpu")), "fp32", found.training.flip_at_inference)
+    torch.set_num_threads(threads)
+    return area_under_roc(split.labels, scores)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_without_another_start(experiment, tmp_path):
+    with pytest.raises(DivergedError, match=r"epoch \d is not finite; the batch held the radiographs r\d+"):
+        train(cut(experiment, "training.lr=1e30"), tmp_path)
+    assert not (tmp_path / "small" / "predictions").exists()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "cpus"),
+    [
+        ([{"CPU": 16}], 1, 16),
+        ([{"CPU": 16}], 3, 5),
+        ([{"CPU": 2}] * 3, 2, 2),  # not 3, which no node has
+        ([{"CPU": 2}] * 3, 6, 1),
+        ([{"CPU": 1}, {"CPU": 7}], 2, 3),
+        ([{"CPU": 64}, {"CPU": 4, "GPU": 1}], 1, 4),  # the first has no GPU
+        ([{"CPU": 64, "GPU": 8}], 8, 8),
+        ([{"CPU": 64, "GPU": 1}] * 2, 2, 8),
+    ],
+)
+def test_a_worker_takes_no_more_cpus_than_a_node_can_give_it(nodes, workers, cpus):
+    assert cpu_share(nodes, workers) == cpus
 
 
 def test_more_workers_than_the_machine_has_is_the_users_error(experiment, tmp_path):
@@ -101,8 +140,9 @@ def test_a_cohort_that_is_not_prepared_is_the_users_error(experiment, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_with_sigkill_and_started_again_ends_as_if_undisturbed(experiment, tmp_path):
-    """The whole process group dies in the middle of an epoch, Ray and workers included."""
+@pytest.mark.parametrize("kill", [os.killpg, os.kill], ids=["all", "driver"])
+def test_killed_with_sigkill_and_started_again_ends_as_if_undisturbed(experiment, tmp_path, kill):
+    """In the middle of an epoch, Ray and workers included; or the driver alone, whose workers train on for a moment."""
     long = build_experiment(
         experiment.as_dict(),
         ["training.stages=[{size_px=64, batch_size=8, frozen_epochs=1, unfrozen_epochs=6}]", "training.workers=1"],
@@ -120,7 +160,7 @@ def test_killed_with_sigkill_and_started_again_ends_as_if_undisturbed(experiment
         assert process.poll() is None
         assert time.monotonic() < deadline, "no epoch was finished"
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
+    kill(process.pid, signal.SIGKILL)
     process.wait()
     done = len(history.read_text().splitlines()) - 1
     assert 0 < done < 7

@@ -30,10 +30,10 @@ def epochs_logged(folder: RunFolder, phases: list[Phase]) -> Iterator[None]:
             with suppress(UserError):  # a bucket that does not answer stops the training, not this
                 folder.bring("history.csv")
             rows = _rows(history)
-            for row in rows[seen:]:
+            for number, row in enumerate(rows[seen:], seen + 1):
                 if rate := describe_rate(row, phases):
                     log.info("%s", rate)
-                log.info("%s", describe_epoch(row, rows, phases))
+                log.info("%s", describe_epoch(row, rows[:number], phases))
             seen = max(seen, len(rows))
             if last_look:
                 return

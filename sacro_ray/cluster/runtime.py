@@ -2,13 +2,16 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
 from sacro_ray.errors import UserError
+
+Node = Mapping[str, float]
+"""Resources of a node by Ray's names: CPU, GPU."""
 
 # The Train page of the dashboard needs state tracking; reports are drained once per health check, 2 s by default,
 # which is longer than an epoch of a small cohort.
@@ -68,6 +71,11 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def cluster_nodes() -> list[Node]:
+    """Resources of each living node of the Ray that this process has joined."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def answer(reference: Any) -> Any:

@@ -10,13 +10,13 @@ import optuna
 from ray import tune
 from ray.tune.search import Searcher
 
-from sacro_ray.cluster.runtime import ray_session
+from sacro_ray.cluster.runtime import cluster_nodes, ray_session
 from sacro_ray.cluster.space import distributions
 from sacro_ray.cluster.storage import ray_storage
 from sacro_ray.cluster.sweep_display import Display, display
 from sacro_ray.cluster.sweep_folder import SweepFolder
 from sacro_ray.cluster.sweep_keeper import TrialKeeper
-from sacro_ray.cluster.sweep_resources import TrialResources, cluster_nodes, fit_trials
+from sacro_ray.cluster.sweep_resources import TrialResources, fit_trials
 from sacro_ray.cluster.sweep_results import Results
 from sacro_ray.cluster.sweep_rungs import METRIC, MODE, scheduler
 from sacro_ray.cluster.sweep_study import SweepStudy

@@ -9,10 +9,10 @@ from typing import Any
 from ray.tune import Callback
 
 from sacro_ray.cluster.gauges import show_trials
+from sacro_ray.cluster.runtime import cluster_nodes
 from sacro_ray.cluster.space import with_values
 from sacro_ray.cluster.sweep_display import Display
 from sacro_ray.cluster.sweep_folder import Record, SweepFolder
-from sacro_ray.cluster.sweep_resources import cluster_nodes
 from sacro_ray.cluster.sweep_results import Results
 from sacro_ray.cluster.sweep_study import SweepStudy
 from sacro_ray.config import Experiment

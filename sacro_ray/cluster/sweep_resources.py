@@ -3,15 +3,13 @@
 A trial that asks for more than there is would wait for ever, so what does not fit is an error at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import ray
-
+from sacro_ray.cluster.runtime import Node
 from sacro_ray.config import Search
 from sacro_ray.errors import UserError
 
-Node = Mapping[str, float]
 HEAD = "node:__internal_head__"
 """A resource of 1 that every Ray head has. A trial's driver takes a thousandth of it and no CPU: drivers that held CPUs would starve the
 workers they wait for, and without any resource Tune starts none."""
@@ -30,11 +28,6 @@ class TrialResources:
     own: dict[str, float]
     worker: dict[str, float]
     at_once: int
-
-
-def cluster_nodes() -> list[Node]:
-    """Resources of each living node of the Ray that this process has joined."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def fit_trials(settings: Search, nodes: Sequence[Node]) -> TrialResources:

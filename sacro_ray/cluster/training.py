@@ -1,10 +1,11 @@
 """Ray Train around the plain training loop: workers, restarts, reports."""
 
 import logging
+import math
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ray.train.torch import TorchTrainer
 
 from sacro_ray.cluster.gauges import shown
 from sacro_ray.cluster.progress import epochs_logged
-from sacro_ray.cluster.runtime import ray_session
+from sacro_ray.cluster.runtime import Node, cluster_nodes, ray_session
 from sacro_ray.cluster.storage import OWN_FILES, ray_storage
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.batches import batch_sizes
@@ -35,6 +36,8 @@ log = logging.getLogger("sacro_ray")
 CHECKPOINT_COPIES = 12
 """Of the weights on the disk at most: best.pt (1), latest.pt (network, two moments, average, best of the phase: 5); each is there
 twice while it is replaced."""
+CPUS_BESIDE_GPU = 8
+"""Of a worker that has a GPU, at most: they read the batches."""
 
 
 def train(experiment: Experiment, runs: str | Path, address: str | None = None) -> str | Path:
@@ -50,7 +53,17 @@ def train(experiment: Experiment, runs: str | Path, address: str | None = None) 
     folder.claim(experiment)
     if folder.validation_predictions.exists():
         log.info("the run %s is complete", folder.location)
-        return as_given(folder.location)
+    else:
+        _train(experiment, folder, address)
+    if not (folder.path / "curves.png").exists():
+        folder.bring("history.csv")
+        draw_curves(folder.path / "history.csv")
+        folder.send()
+    folder.remove(OWN_FILES)
+    return as_given(folder.location)
+
+
+def _train(experiment: Experiment, folder: RunFolder, address: str | None) -> None:
     check_before_training(experiment)
     check_disk(experiment, folder.path)
     with ray_session(address):
@@ -59,11 +72,6 @@ def train(experiment: Experiment, runs: str | Path, address: str | None = None) 
         _check_batches(experiment, workers[1] if isinstance(workers, tuple) else workers)
         with epochs_logged(folder, plan(experiment.training)):
             _run_trainer(experiment, folder, scaling)
-    folder.bring("history.csv")
-    draw_curves(folder.path / "history.csv")
-    folder.send()
-    folder.remove(OWN_FILES)
-    return as_given(folder.location)
 
 
 def check_before_training(experiment: Experiment) -> None:
@@ -106,8 +114,8 @@ def scaling_config(experiment: Experiment) -> ScalingConfig:
     Raises:
         UserError: More workers are asked for than the cluster has GPUs or CPUs.
     """
-    resources = ray.cluster_resources()
-    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+    nodes = cluster_nodes()
+    gpus, cpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("GPU", "CPU"))
     asked = experiment.training.workers
     fewest, most = asked if isinstance(asked, list) else [(gpus or 1) if asked == "all" else asked] * 2
     if fewest > (gpus or cpus):
@@ -118,9 +126,24 @@ def scaling_config(experiment: Experiment) -> ScalingConfig:
         raise UserError(
             "training.synchronised_batch_norm needs GPUs: PyTorch has it for these alone; leave it out, or set training.workers = 1"
         )
-    share: dict[str, float] = {"CPU": max(1, min(cpus // most, 8 if gpus else cpus))}
+    share: dict[str, float] = {"CPU": cpu_share(nodes, most)}
     workers = fewest if fewest == most else (fewest, most)
     return ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=share | ({"GPU": 1} if gpus else {}))
+
+
+def cpu_share(nodes: Sequence[Node], workers: int) -> int:
+    """The most CPUs that each of some workers can have at the same time, all of its on one node and beside a GPU where there are any.
+
+    At least 1; with GPUs at most `CPUS_BESIDE_GPU`.
+    """
+    gpus = any(node.get("GPU") for node in nodes)
+    largest = int(max(node.get("CPU", 0) for node in nodes))
+
+    def places(share: int) -> int:
+        return sum(int(min(node.get("CPU", 0) // share, node.get("GPU", 0) if gpus else math.inf)) for node in nodes)
+
+    shares = range(1, (min(largest, CPUS_BESIDE_GPU) if gpus else largest) + 1)
+    return max((share for share in shares if places(share) >= workers), default=1)
 
 
 def _check_batches(experiment: Experiment, workers: int) -> None:
@@ -159,7 +182,7 @@ def train_worker(config: dict[str, Any]) -> tuple[str, str] | None:
     if place.device.type == "cpu":
         torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
     try:
-        with closing(RunFolder.at(config["folder"])) as folder:
+        with closing(RunFolder.at(config["folder"])) as folder, nullcontext() if "report" in config else _held(folder, place):
             run = TrainingRun(build_experiment(config["experiment"]), folder, place)
             report = shown(run.experiment.name, place.first, config.get("report", ray.train.report))
             run.fit(on_epoch=sent_before(report, folder, place))
@@ -170,6 +193,14 @@ def train_worker(config: dict[str, Any]) -> tuple[str, str] | None:
     except DivergedError as error:
         return "diverged", str(error)
     return None
+
+
+@contextmanager
+def _held(folder: RunFolder, place: Place) -> Iterator[None]:
+    """The run folder for the ranks of this run alone; none looks into it before the first has it."""
+    with folder.held() if place.first else nullcontext():
+        place.from_first(None)
+        yield
 
 
 def _predict(experiment: Experiment, folder: RunFolder, place: Place) -> None:

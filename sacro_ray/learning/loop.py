@@ -4,7 +4,6 @@ Source: Bressem et al. 2021, Model training. Everything random is drawn from (se
 one take the same steps.
 """
 
-import copy
 import logging
 import time
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from sacro_ray.errors import UserError
 from sacro_ray.learning.augmentation import augment, draw
 from sacro_ray.learning.data import StageData, check_classes, data_digests, open_stage
 from sacro_ray.learning.inference import area_under_roc, score_split
-from sacro_ray.learning.network import SacroiliitisNet, build_network
+from sacro_ray.learning.network import SacroiliitisNet, build_network, empty_network
 from sacro_ray.learning.objective import mixup, smoothed_cross_entropy
 from sacro_ray.learning.optimisation import build_optimizer, build_schedule, first_not_finite
 from sacro_ray.learning.place import Place, autocast, prepare_device
@@ -105,7 +104,7 @@ class TrainingRun:
             started = time.perf_counter()
             loss = self.train_epoch(model, phase, data, epoch, optimizer, schedule, average)
             trained_s = time.perf_counter() - started
-            self._share_statistics()
+            self._share_statistics(average)
             auc = self._validate(data, average)
             row: Row = {
                 "epoch": epoch, "stage": phase.stage + 1, "size_px": phase.size_px, "phase": phase.name, "lr": lr,
@@ -158,13 +157,17 @@ class TrainingRun:
 
     def _stop_if_diverged(self, losses: list[Tensor], order: list[Any], data: StageData, epoch: int) -> None:
         step = first_not_finite(losses)
-        mine = [] if step is None else [str(data.training.records[i]["radiograph_id"]) for i in order[step]]
-        everybody = [name for part in self.place.gather(mine) for name in part]
-        if everybody:
-            raise DivergedError(
-                f"the loss of epoch {epoch} is not finite; the batch held the radiographs {', '.join(everybody)}. "
-                'The checkpoints of the epoch before are kept. Lower training.lr, or set training.precision = "fp32"'
-            )
+        mine = None if step is None else (step, [str(data.training.records[i]["radiograph_id"]) for i in order[step]])
+        found = [theirs for theirs in self.place.gather(mine) if theirs is not None]
+        if not found:
+            return
+        # One step later the gradient has carried it to every rank.
+        first = min(step for step, _ in found)
+        names = [name for step, part in found if step == first for name in part]
+        raise DivergedError(
+            f"the loss of epoch {epoch} is not finite; the batch held the radiographs {', '.join(names)}. "
+            'The checkpoints of the epoch before are kept. Lower training.lr, or set training.precision = "fp32"'
+        )
 
     def _rate(self, phase: Phase, data: StageData, state: dict[str, Any] | None) -> float:
         """The phase's rate; a range test decides where it is `auto`, once, on the first rank."""
@@ -174,17 +177,24 @@ class TrainingRun:
             return float(self.history[-1]["lr"])
         rate = None
         if self.place.first:
-            rate = find_rate(copy.deepcopy(self.network), phase, data, self.experiment, self.place, self.folder)
+            rate = find_rate(self.copy_for(phase), phase, data, self.experiment, self.place, self.folder)
         return float(self.place.from_first(rate))
+
+    def copy_for(self, phase: Phase) -> SacroiliitisNet:
+        """A copy of the network that this rank can train while the others wait: its batch norm is never synchronised."""
+        copied = empty_network(self.experiment.model)
+        copied.load_state_dict(self.network.state_dict())
+        copied.body.requires_grad_(phase.name == "unfrozen")
+        return copied.to(self.place.device).to(memory_format=torch.channels_last)
 
     def _averaged(self) -> AveragedModel | None:
         decay = self.training.weight_averaging
         return AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
 
-    def _share_statistics(self) -> None:
+    def _share_statistics(self, average: AveragedModel | None) -> None:
         """Give all ranks the batch-norm statistics of the first; each has seen its own share of the batches."""
         if self.place.ranks > 1:
-            for buffer in self.network.buffers():
+            for buffer in (*self.network.buffers(), *(average.buffers() if average is not None else ())):
                 torch.distributed.broadcast(buffer, src=0)
 
     def _validated(self, average: AveragedModel | None) -> SacroiliitisNet:

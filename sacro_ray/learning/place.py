@@ -46,15 +46,6 @@ class Place:
         devices = [self.device] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(network, device_ids=devices)
 
-    def set_apart(self, network: nn.Module) -> None:
-        """Change a network so that this rank can train it while the others wait: its batch norm asks no other rank."""
-        if self.ranks == 1:
-            return
-        only_here = dist.new_group([self.rank], use_local_synchronization=True)
-        for module in network.modules():
-            if isinstance(module, nn.SyncBatchNorm):
-                module.process_group = only_here
-
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Mixed precision as asked: `auto` takes bf16 where the processor or the GPU computes with it."""

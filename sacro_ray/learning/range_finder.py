@@ -30,7 +30,6 @@ def find_rate(
         The suggested rate of the head; range_test/epoch_NNNN.csv and .png in the run folder show the curve.
     """
     training, seed = experiment.training, experiment.seed
-    place.set_apart(network)
     network.train()
     if phase.name == "frozen" and not training.frozen_batch_norm_updates:
         network.body.eval()

@@ -9,7 +9,8 @@ import io
 import json
 import shutil
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sacro_ray.config import Experiment, build_experiment
+from sacro_ray.dataset.files import locked
 from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.errors import UserError
 from sacro_ray.locations import below
@@ -72,6 +74,12 @@ class RunFolder:
             self.kept.remove(folder)
         else:
             shutil.rmtree(self.path / folder, ignore_errors=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Wait until no other process trains here: where the driver alone is killed, its workers go on for a moment."""
+        with locked(self.kept.lock if self.kept else self.path / "lock"):
+            yield
 
     def close(self) -> None:
         """End the work on a copy of a run in a bucket, and remove the copy."""

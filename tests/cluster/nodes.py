@@ -1,4 +1,6 @@
-"""A Ray of three one-CPU nodes and a head without CPUs, one node of which dies at work: run as `nodes.py train|tune EXPERIMENT.json RUNS`.
+"""A Ray of three one-CPU nodes and a head without CPUs: run as `nodes.py train|tune|undisturbed EXPERIMENT.json RUNS`.
+
+Of `train` and `tune`, one node dies at work; `undisturbed` is the training without.
 
 A process of its own, so that its Ray meets no other. Prints what it did, a line each, for the tests in test_lost_node.py.
 """
@@ -55,12 +57,14 @@ def main(what: str, experiment_file: str, folder: str) -> None:
         return max((epochs(path) for path in runs.glob(histories)), default=0)
 
     striker = threading.Thread(target=strike, args=(cluster, nodes, under_way), daemon=True)
-    striker.start()
-    if what == "train":
-        train(experiment, runs)
-    else:
+    if what != "undisturbed":
+        striker.start()
+    if what == "tune":
         search(experiment, runs, resume=False)
-    striker.join(5)
+    else:
+        train(experiment, runs)
+    if striker.is_alive():
+        striker.join(5)
     print("ended with", sum(node["Alive"] for node in ray.nodes()) - 1, "of 3 nodes", flush=True)
     # In this order: a driver that outlives its node ends with status 1.
     ray.shutdown()

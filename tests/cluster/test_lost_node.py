@@ -14,27 +14,32 @@ import torch
 from cohorts import assert_same_run
 
 from sacro_ray.cluster.runtime import ENVIRONMENT
-from sacro_ray.cluster.training import train
-from sacro_ray.config import build_experiment
 from sacro_ray.learning.run_folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1500)]
 NODES = Path(__file__).with_name("nodes.py")
 
 
-def lose_a_node(what: str, values: dict, tmp_path: Path) -> Path:
-    """Train or tune while a node is killed; answers the folder of the runs."""
-    (tmp_path / "experiment.json").write_text(json.dumps(values))
+def on_three_nodes(what: str, values: dict, runs: Path) -> str:
+    """Run nodes.py; answers what it said."""
+    given = runs.with_suffix(".json")
+    given.write_text(json.dumps(values))
     done = subprocess.run(
-        [sys.executable, str(NODES), what, str(tmp_path / "experiment.json"), str(tmp_path / "runs")],
+        [sys.executable, str(NODES), what, str(given), str(runs)],
         env={**os.environ, **ENVIRONMENT, "RAY_AUTH_MODE": "disabled"}, capture_output=True, text=True, timeout=1400,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-6000:]
+    return done.stdout
+
+
+def lose_a_node(what: str, values: dict, tmp_path: Path) -> Path:
+    """Train or tune while a node is killed; answers the folder of the runs."""
+    said = on_three_nodes(what, values, tmp_path / "runs")
     # Ray says on the same output that a node is dead.
-    killed = re.search(r"^killed (\d+) workers after epoch \d+$", done.stdout, re.MULTILINE)
-    assert killed is not None, done.stdout[-3000:]
+    killed = re.search(r"^killed (\d+) workers after epoch \d+$", said, re.MULTILINE)
+    assert killed is not None, said[-3000:]
     assert int(killed[1]) >= 1
-    assert "\nended with 2 of 3 nodes\n" in done.stdout
+    assert "\nended with 2 of 3 nodes\n" in said
     return tmp_path / "runs"
 
 
@@ -53,7 +58,8 @@ def test_a_training_goes_on_on_the_nodes_that_are_left_and_ends_as_if_undisturbe
     assert description["auc"] == pytest.approx(history["val_auc"].max())
     assert all(torch.isfinite(value.float()).all() for value in weights.values())
     assert Path(folder.validation_predictions).exists()
-    assert_same_run(train(build_experiment(values), tmp_path / "undisturbed"), folder.path)
+    assert "ended with 3 of 3 nodes" in on_three_nodes("undisturbed", values, tmp_path / "undisturbed")
+    assert_same_run(tmp_path / "undisturbed" / "lost", folder.path)
 
 
 def test_a_sweep_goes_on_and_no_trial_is_lost_or_fails(experiment, tmp_path):

@@ -14,6 +14,7 @@ from sacro_ray.learning.data import open_stage
 from sacro_ray.learning.loop import DivergedError, TrainingRun
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import HISTORY_COLUMNS, RunFolder
+from sacro_ray.learning.stages import plan
 
 HERE = Place(torch.device("cpu"))
 MEASURED = ["images_per_s", "seconds"]
@@ -84,14 +85,19 @@ def assert_the_very_same_end(experiment, tmp_path, stop_after):
 
 
 def test_each_phase_starts_from_the_best_weights_of_the_one_before(experiment, tmp_path, monkeypatch):
-    """With validation AUCs that fall in the last epochs of a phase, the next starts from the earlier, better weights."""
-    planned = iter([0.5, 0.9, 0.1, 0.6, 0.7])
+    """With a validation AUC that falls in the second epoch of each phase, the next starts from the weights of the first."""
+    stages = "training.stages=[{size_px=32, batch_size=8, frozen_epochs=2, unfrozen_epochs=2}, "
+    stages += "{size_px=48, batch_size=8, frozen_epochs=2, unfrozen_epochs=1}]"
+    planned = iter([0.5, 0.4, 0.9, 0.1, 0.7, 0.6, 0.8])
     monkeypatch.setattr(loop, "area_under_roc", lambda labels, scores: next(planned))
     starts, ends = {}, {}
     original = TrainingRun.train_epoch
 
     def weights_of(run):
         return {name: value.clone() for name, value in run.network.state_dict().items()}
+
+    def same(one, other):
+        return all(torch.equal(value, other[name]) for name, value in one.items())
 
     def watched(self, model, phase, data, epoch, *rest):
         starts[epoch] = weights_of(self)
@@ -100,9 +106,12 @@ def test_each_phase_starts_from_the_best_weights_of_the_one_before(experiment, t
         return loss
 
     monkeypatch.setattr(TrainingRun, "train_epoch", watched)
-    train(experiment, tmp_path / "run")
-    assert all(torch.equal(starts[4][name], ends[2][name]) for name in ends[2])
-    assert not all(torch.equal(starts[4][name], ends[3][name]) for name in ends[3])
+    train(build_experiment(experiment.as_dict(), [stages]), tmp_path / "run")
+    assert [phase.first_epoch for phase in plan(build_experiment(experiment.as_dict(), [stages]).training)] == [1, 3, 5, 7]
+    for best, last, border in ((1, 2, 3), (3, 4, 5), (5, 6, 7)):
+        assert same(starts[border], ends[best]), border
+        assert not same(starts[border], ends[last]), border
+    assert same(starts[2], ends[1]), "within a phase training goes on"
 
 
 def test_a_frozen_body_does_not_move(experiment, tmp_path):

@@ -50,18 +50,19 @@ def test_the_shortest_phases_have_a_schedule(schedule, steps):
         scheduler.step()
 
 
-def test_range_test_finds_the_edge_of_a_quadratic():
-    """Gradient descent on x^2 / 2 diverges beyond a rate of 2; the suggestion lies below, within two orders."""
+@pytest.mark.parametrize("curvature", [20.0, 200.0])
+def test_range_test_finds_the_optimum_of_a_parabola(curvature):
+    """Gradient descent on c x^2 / 2 reaches the bottom in one step at a rate of 1 / c, and diverges beyond 2 / c."""
     x = torch.tensor(1.0)
 
     def step(rate):
         nonlocal x
-        loss = x**2 / 2
-        x = x - rate * 20 * x  # curvature 20: the edge lies at 0.1
+        loss = curvature * x**2 / 2
+        x = x - rate * curvature * x
         return loss
 
     rates, losses = range_test(step)
-    assert 1e-3 <= suggested_rate(rates, losses) <= 0.1
+    assert suggested_rate(rates, losses) == pytest.approx(1 / curvature, rel=0.25)
 
 
 def test_range_test_stops_at_a_loss_that_is_not_finite():

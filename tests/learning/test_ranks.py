@@ -1,15 +1,21 @@
 """Several processes of one run: every radiograph once, the very AUC of one process, and what the first does alone."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
-from sacro_ray.config import Model
+from sacro_ray.config import Model, build_experiment
+from sacro_ray.learning.data import open_stage
 from sacro_ray.learning.inference import area_under_roc, score_split
+from sacro_ray.learning.loop import TrainingRun
 from sacro_ray.learning.network import build_network
 from sacro_ray.learning.place import Place
+from sacro_ray.learning.run_folder import RunFolder
+from sacro_ray.learning.stages import plan
 
 RADIOGRAPHS = 131  # no multiple of the batch, nor of any number of ranks
 
@@ -35,7 +41,7 @@ def rank_main(rank: int, ranks: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 5])
+@pytest.mark.parametrize("ranks", [2, 3, pytest.param(4, marks=pytest.mark.slow), 5])
 def test_every_rank_has_the_very_scores_and_auc_of_one_process(ranks, tmp_path):
     alone = scores(Place(torch.device("cpu")))
     assert len(np.unique(alone)) > RADIOGRAPHS // 2
@@ -47,19 +53,59 @@ def test_every_rank_has_the_very_scores_and_auc_of_one_process(ranks, tmp_path):
         assert area_under_roc(labels, found) == area_under_roc(labels, alone)
 
 
-def train_alone(rank: int, ranks: int, folder: str) -> None:
-    """The first rank passes a batch through synchronised batch norm, the others do nothing; keeps the statistics."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
-    if rank == 0:
-        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(torch.nn.BatchNorm1d(3))
-        Place(torch.device("cpu"), rank, ranks).set_apart(network)
-        network(torch.arange(12.0).reshape(4, 3))
-        np.save(f"{folder}/mean.npy", network.state_dict()["running_mean"].numpy())
-    dist.barrier()
+@pytest.fixture
+def group_of_one(tmp_path):
+    """A process group with this process alone in it."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    yield
     dist.destroy_process_group()
 
 
-def test_a_range_test_on_the_first_rank_waits_for_no_other_though_batch_norm_is_synchronised(tmp_path):
-    multiprocessing.spawn(train_alone, (2, str(tmp_path)), nprocs=2)
-    # A tenth of the batch's means, 4.5, 5.5 and 6.5: the momentum of the running mean.
-    assert np.load(tmp_path / "mean.npy") == pytest.approx([0.45, 0.55, 0.65])
+@pytest.mark.usefixtures("group_of_one")
+def test_the_first_rank_tests_rates_alone_though_batch_norm_is_synchronised(experiment, tmp_path):
+    """On a CPU, synchronised batch norm raises in a process group; on GPUs it would wait for the ranks that wait for the rate."""
+    run = TrainingRun(experiment, RunFolder(tmp_path / "run"), Place(torch.device("cpu")))
+    run.network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(run.network).train()
+    images = torch.rand(4, 1, 32, 32)
+    with pytest.raises(ValueError, match="SyncBatchNorm expected input tensor to be on"):
+        run.network(images)
+    phase = plan(experiment.training)[0]
+    copied = run.copy_for(phase).train()
+    assert torch.isfinite(copied(images)).all()
+    assert copied.state_dict().keys() == run.network.state_dict().keys()
+    assert not any(parameter.requires_grad for parameter in copied.body.parameters())
+
+
+def averaged_rank(rank: int, ranks: int, folder: str, values: dict) -> None:
+    """One rank of a training with averaged weights; keeps its scores of the validation split."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
+    place, seen = Place(torch.device("cpu"), rank, ranks), []
+    run = TrainingRun(build_experiment(values), RunFolder(Path(folder)), place)
+    run.fit(lambda row: seen.append(row["val_auc"]))
+    np.savez(f"{folder}/{rank}.npz", aucs=seen, **{name: value.numpy() for name, value in run.phase_best.items()})
+    dist.destroy_process_group()
+
+
+def test_averaged_weights_are_the_same_on_every_rank_and_score_as_in_one_process(experiment, tmp_path):
+    averaged = build_experiment(
+        experiment.as_dict(),
+        [
+            "training.weight_averaging=0.5",
+            "training.stages=[{size_px=32, batch_size=8, frozen_epochs=0, unfrozen_epochs=1}]",
+        ],
+    )
+    multiprocessing.spawn(averaged_rank, (2, str(tmp_path), averaged.as_dict()), nprocs=2)
+    first, second = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in range(2))
+    for name, value in first.items():
+        assert np.array_equal(value, second[name]), name
+    network = build_network(averaged.model)
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in first.items() if name != "aucs"})
+    validation = open_stage(averaged, 32).validation
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    found = score_split(
+        network.to(memory_format=torch.channels_last), validation.images, Place(torch.device("cpu")), "fp32", False
+    )
+    torch.set_num_threads(threads)
+    assert area_under_roc(validation.labels, found) == first["aucs"][-1]
