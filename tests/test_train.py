@@ -168,6 +168,12 @@ def test_killed_with_sigkill_and_started_again_ends_as_if_undisturbed(experiment
     assert_same_run(undisturbed, tmp_path / "killed" / "small")
 
 
+def train_workers():
+    """The workers of all trainings on this machine; Ray names its processes after what they run."""
+    said = subprocess.run(["pgrep", "-f", "^ray::RayTrainWorker"], capture_output=True, text=True, check=False).stdout
+    return {int(number) for number in said.split()}
+
+
 @pytest.mark.slow
 def test_a_worker_killed_with_sigkill_is_replaced_and_the_run_ends_as_if_undisturbed(experiment, tmp_path):
     """Ray Train starts the workers again from the latest checkpoint; the driver goes on."""
@@ -178,17 +184,16 @@ def test_a_worker_killed_with_sigkill_is_replaced_and_the_run_ends_as_if_undistu
     undisturbed = train(long, tmp_path / "undisturbed")
     history = tmp_path / "killed" / "small" / "history.csv"
     killed: list[int] = []
+    others = train_workers()
 
     def kill_one() -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             if history.exists() and len(history.read_text().splitlines()) >= 3:
-                # Ray names its worker processes after what they run.
-                command = ["pgrep", "-f", "^ray::RayTrainWorker"]
-                found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+                found = train_workers() - others
                 if len(found) == 2:
-                    os.kill(int(found[0]), signal.SIGKILL)
-                    killed.append(int(found[0]))
+                    killed.append(found.pop())
+                    os.kill(killed[0], signal.SIGKILL)
                     return
             time.sleep(0.02)
 
