@@ -48,6 +48,9 @@ def test_run_folder_holds_what_is_promised_and_a_second_start_leaves_it_alone(ex
     before = {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.is_file()}
     assert train(cut(experiment), tmp_path) == path
     assert {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.is_file()} == before
+    (path / "curves.png").unlink()  # as a kill leaves it between the last prediction and the picture
+    train(cut(experiment), tmp_path)
+    assert (path / "curves.png").exists()
 
 
 def test_another_configuration_under_the_same_name_is_refused(experiment, tmp_path):
