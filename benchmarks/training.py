@@ -99,19 +99,19 @@ def case(size_px: int, batch_size: int, phase_name: str, given: argparse.Namespa
     phase = Phase(0, "frozen" if frozen else "unfrozen", size_px, batch_size, 1, 10**6, 1e-4)
     optimizer = build_optimizer(run.network, training, 1e-4)
     schedule = build_schedule(optimizer, training, 10**6)
-    run.network.train()
+    network = run.trained_in(phase).train()
     if frozen:
-        run.network.body.eval()
+        network.body.eval()
     batch = torch.rand(batch_size, 1, size_px, size_px).to(place.device).contiguous(memory_format=torch.channels_last)
     labels = (torch.arange(batch_size) % 2).float().to(place.device)
     ours_s, bare_s = [], []
     for number in range(WARM_UP + given.repetitions):
         synchronise(place)
         start = time.perf_counter()
-        run.train_epoch(run.network, phase, data, number + 1, optimizer, schedule, None)
+        run.train_epoch(network, phase, data, number + 1, optimizer, schedule, None)
         synchronise(place)
         ours_s.append(time.perf_counter() - start)
-        bare_s.append(bare(run.network, optimizer, batch, labels, steps, place, training))
+        bare_s.append(bare(network, optimizer, batch, labels, steps, place, training))
     ours_s, bare_s = ours_s[WARM_UP:], bare_s[WARM_UP:]
     return {
         "phase": phase_name, "size_px": size_px, "batch": batch_size, "precision": resolved_precision(place.device, training.precision),

@@ -9,7 +9,9 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,13 @@ from sacro_ray.dataset.geometry import Fit, to_square
 from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.dataset.shards import read_samples
 from sacro_ray.dataset.staging import cohort_folder
-from sacro_ray.dataset.streaming import Images, ShardImages, index_split
+from sacro_ray.dataset.streaming import DECODERS, Images, ShardImages, index_split
 from sacro_ray.errors import UserError
 
 log = logging.getLogger("sacro_ray")
 LAYOUT = 1
 """Raised whenever what a cache holds changes, so that older caches are not read."""
+DECODED_AT_ONCE = 64
 SPARED_GIB = 1.0
 """Of free disk that a cache leaves alone."""
 
@@ -98,10 +101,12 @@ def _build(folder: Path, shards: str | Path, cohorts: Sequence[str], split: str,
     building.mkdir(parents=True)
     images = np.lib.format.open_memmap(building / "images.npy", mode="w+", dtype=np.uint8, shape=(count, size_px, size_px))
     records: list[dict[str, Any]] = []
-    for cohort in cohorts:
-        for sample in read_samples(shards, cohort, split):
-            images[len(records)] = to_square(sample.pixels, size_px, fit)
-            records.append(sample.record)
+    samples = (sample for cohort in cohorts for sample in read_samples(shards, cohort, split))
+    with ThreadPoolExecutor(DECODERS) as pool:
+        while some := list(islice(samples, DECODED_AT_ONCE)):
+            for sample, square in zip(some, pool.map(lambda s: to_square(s.pixels, size_px, fit), some), strict=True):
+                images[len(records)] = square
+                records.append(sample.record)
     if len(records) != count:
         raise UserError(
             f"the shards of {split} hold {len(records)} radiographs, their manifest says {count}; run prepare --verify"

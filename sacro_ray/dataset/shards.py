@@ -27,13 +27,18 @@ class Sample:
 
     Attributes:
         key: WebDataset key, without a dot.
-        pixels: uint8, shape (height, width), MONOCHROME2 sense.
+        png: The PNG member.
         record: The JSON member: radiograph_id, patient_id, cohort, split, subset, label, readings, baseline, ...
     """
 
     key: str
-    pixels: npt.NDArray[np.uint8]
+    png: bytes
     record: dict[str, Any]
+
+    @property
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """Decode: uint8, shape (height, width), MONOCHROME2 sense."""
+        return np.asarray(Image.open(io.BytesIO(self.png), formats=["PNG"]))
 
 
 def key_of(radiograph_id: str) -> str:
@@ -95,8 +100,7 @@ def iterate_shards(paths: list[Path]) -> Iterator[Sample]:
         [str(path) for path in paths], shardshuffle=False, nodesplitter=_all, workersplitter=_all, empty_check=False
     )
     for sample in every:
-        pixels = np.asarray(Image.open(io.BytesIO(sample["png"]), formats=["PNG"]))
-        yield Sample(sample["__key__"], pixels, json.loads(sample["json"]))
+        yield Sample(sample["__key__"], sample["png"], json.loads(sample["json"]))
 
 
 def _all(source: Any) -> Any:

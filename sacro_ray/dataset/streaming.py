@@ -8,12 +8,12 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from sacro_ray.dataset.geometry import Fit, to_square
 from sacro_ray.dataset.shards import shard_paths
 
 DECODERS = min(8, os.cpu_count() or 1)
+T = TypeVar("T")
 
 
 class Images(Protocol):
@@ -94,12 +95,16 @@ def index_split(shards: str | Path, cohorts: Sequence[str], split: str) -> tuple
     return members, records
 
 
-def ahead(images: Images, order: Sequence[NDArray[np.int64]]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-    """Numbers and pixels of each batch in order; the next batch is read while the caller works on the one before."""
+def ahead(images: Images, order: Sequence[NDArray[np.int64]], ready: Callable[[NDArray[np.uint8]], T]) -> Iterator[T]:
+    """What `ready` makes of the pixels of each batch, in order; the next batch is read while the caller works on the one before."""
     with ThreadPoolExecutor(1) as reader:
-        waiting = [reader.submit(images.__getitem__, indices) for indices in order[:1]]
-        for number, indices in enumerate(order):
+
+        def read(indices: NDArray[np.int64]) -> T:
+            return ready(images[indices])
+
+        waiting = [reader.submit(read, indices) for indices in order[:1]]
+        for following in [*order[1:], None][: len(order)]:
             current = waiting.pop()
-            if number + 1 < len(order):
-                waiting.append(reader.submit(images.__getitem__, order[number + 1]))
-            yield indices, current.result()
+            if following is not None:
+                waiting.append(reader.submit(read, following))
+            yield current.result()

@@ -11,6 +11,8 @@ from sacro_ray.config import Augmentation
 
 DRAWS = 15
 """Random numbers a radiograph: flip, rotation, zoom, two for its centre, eight for the corners of the warp, brightness, contrast."""
+CHANGES = 11
+"""Numbers that come of these: nine of a homography, brightness, contrast."""
 
 
 def draw(count: int, generator: torch.Generator) -> Tensor:
@@ -41,6 +43,12 @@ def geometry(draws: Tensor, settings: Augmentation) -> Tensor:
     return matrix @ warp((2 * draws[:, 5:13] - 1).reshape(count, 4, 2) * settings.warp)
 
 
+def changes(draws: Tensor, settings: Augmentation) -> Tensor:
+    """What `augment` does to each radiograph: float (N, CHANGES), its homography row by row, brightness, contrast."""
+    lighting = (2 * draws[:, 13:15] - 1) * settings.lighting
+    return torch.cat([geometry(draws, settings).flatten(1), lighting[:, :1] / 2, 1 + lighting[:, 1:]], dim=1)
+
+
 def warp(shift: Tensor) -> Tensor:
     """The homography that moves the corners (-1,-1), (1,-1), (1,1), (-1,1) by `shift`: float (N, 4, 2) -> (N, 3, 3)."""
     corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]], device=shift.device)
@@ -65,31 +73,27 @@ def resample(images: Tensor, homographies: Tensor) -> Tensor:
     # Pixel centres in [-1, 1], as in grid_sample with align_corners=False.
     x = (torch.arange(width, device=images.device) + 0.5) * (2 / width) - 1
     y = (torch.arange(height, device=images.device) + 0.5) * (2 / height) - 1
-    places = torch.stack(
-        [x.expand(height, width), y[:, None].expand(height, width), torch.ones_like(x).expand(height, width)], dim=-1
-    )
-    moved = places.reshape(1, -1, 3) @ homographies.transpose(1, 2)
-    grid = (moved[..., :2] / moved[..., 2:]).reshape(-1, height, width, 2)
+    # No matrix product: GPUs may round its factors to ten bits, which would move a point by a fifth of a pixel.
+    columns = homographies[..., None, None]
+    moved = columns[:, :, 0] * x + (columns[:, :, 1] * y[:, None] + columns[:, :, 2])
+    grid = (moved[:, :2] / moved[:, 2:]).permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def augment(batch: Tensor, draws: Tensor, settings: Augmentation) -> Tensor:
+def augment(batch: Tensor, changes: Tensor) -> Tensor:
     """A training batch as the network takes it.
 
     Args:
-        batch: uint8 (N, H, W) on the device.
-        draws: float (N, DRAWS) on the CPU, from `draw`.
-        settings: Strengths.
+        batch: uint8 (N, H, W).
+        changes: float (N, CHANGES), from `changes`, on the device of the batch.
 
     Returns:
         float32 (N, 1, H, W) in [0, 1].
     """
-    images = as_input(batch)
-    images = resample(images, geometry(draws, settings).to(batch.device, non_blocking=True))
-    lighting = ((2 * draws[:, 13:15] - 1) * settings.lighting).to(batch.device, non_blocking=True)
-    brightness, contrast = lighting[:, 0, None, None, None], 1 + lighting[:, 1, None, None, None]
+    images = resample(as_input(batch), changes[:, :9].unflatten(1, (3, 3)))
+    brightness, contrast = changes[:, 9:, None, None, None].unbind(1)
     mean = images.mean(dim=(2, 3), keepdim=True)
-    return ((images - mean) * contrast + mean + brightness / 2).clamp_(0, 1)
+    return torch.addcmul(mean * (1 - contrast) + brightness, images, contrast).clamp_(0, 1)
 
 
 def as_input(batch: Tensor) -> Tensor:

@@ -48,7 +48,10 @@ def score_split(network: SacroiliitisNet, images: Images, place: Place, precisio
     """Probabilities of a whole split, float64 (radiographs,) in [0, 1]: every rank scores its part, every rank gets all of them."""
     batches = inference_batches(len(images), INFERENCE_BATCH, place.ranks, place.rank)
     network.eval()
-    mine = [(indices, score_batch(network, pixels, place, precision, flip)) for indices, pixels in ahead(images, batches)]
+    pixels = ahead(images, batches, np.asarray)
+    mine = [
+        (indices, score_batch(network, some, place, precision, flip)) for indices, some in zip(batches, pixels, strict=True)
+    ]
     logits = np.empty(len(images), dtype=np.float64)
     for indices, values in (pair for part in place.gather(mine) for pair in part):
         logits[indices] = values

@@ -17,25 +17,28 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sacro_ray.config import Experiment
-from sacro_ray.dataset.batches import batch_sizes, training_batches
+from sacro_ray.dataset.batches import batch_sizes
 from sacro_ray.dataset.streaming import ahead
 from sacro_ray.errors import UserError
-from sacro_ray.learning.augmentation import augment, draw
+from sacro_ray.learning.augmentation import augment
 from sacro_ray.learning.data import StageData, check_classes, data_digests, open_stage
 from sacro_ray.learning.inference import area_under_roc, score_split
-from sacro_ray.learning.network import SacroiliitisNet, build_network, empty_network
+from sacro_ray.learning.network import SacroiliitisNet, build_network, empty_network, folded
 from sacro_ray.learning.objective import mixup, smoothed_cross_entropy
 from sacro_ray.learning.optimisation import build_optimizer, build_schedule, first_not_finite
-from sacro_ray.learning.place import Place, autocast, prepare_device
+from sacro_ray.learning.place import Place, autocast, pinned, prepare_device, resolved_precision, sent
 from sacro_ray.learning.provenance import describe
 from sacro_ray.learning.range_finder import find_rate
 from sacro_ray.learning.run_folder import RunFolder
-from sacro_ray.learning.stages import Phase, plan
+from sacro_ray.learning.stages import Phase, body_is_fixed, plan
+from sacro_ray.learning.steps import Step, steps_of
 
 log = logging.getLogger("sacro_ray")
 Row = dict[str, Any]
-BATCH_STREAM, MIXUP_STREAM, DROPOUT_STREAM = 1, 2, 3
-"""Names of independent random streams under one seed."""
+DROPOUT_STREAM = 3
+"""Name of a random stream of its own under the seed."""
+SAVING_SHARE = 0.05
+"""Of the time, at most, that goes into states to resume from: after epochs of a fraction of a second, as on GPUs, not each has one."""
 
 
 class DivergedError(RuntimeError):
@@ -59,6 +62,7 @@ class TrainingRun:
         self.best_auc = -1.0
         self.phase_auc = -1.0
         self.phase_best: dict[str, Tensor] = {}
+        self._next_state_at = 0.0
         self.digests = data_digests(experiment, experiment.cohorts_of("development"))
         torch.manual_seed(experiment.seed)
         network = build_network(experiment.model)
@@ -67,7 +71,7 @@ class TrainingRun:
         self.network = network.to(place.device).to(memory_format=torch.channels_last)
 
     def fit(self, on_epoch: Callable[[Row], None] = lambda row: None) -> None:
-        """Train what is left to train; `on_epoch` is called on every rank after each epoch is safe on the disk."""
+        """Train what is left to train; `on_epoch` is called on every rank after each epoch."""
         state = self.folder.load_latest()
         if state is not None:
             self._restore(state)
@@ -98,7 +102,7 @@ class TrainingRun:
             schedule.load_state_dict(state["schedule"])
             if average is not None:
                 average.load_state_dict(state["average"])
-        parallel = self.place.parallel(self.network)
+        parallel = self.place.parallel(self.trained_in(phase))
         model = torch.compile(parallel) if self.training.compile else parallel
         for epoch in range(len(self.history) + 1, phase.last_epoch + 1):
             started = time.perf_counter()
@@ -120,29 +124,23 @@ class TrainingRun:
     ) -> float:  # fmt: skip
         """Train one epoch; answers the mean loss over all ranks."""
         self.network.train()
-        if phase.name == "frozen" and not self.training.frozen_batch_norm_updates:
+        if body_is_fixed(phase, self.training):
             self.network.body.eval()
         place, seed = self.place, self.experiment.seed
         torch.manual_seed(int(np.random.SeedSequence((seed, DROPOUT_STREAM, epoch, place.rank)).generate_state(1)[0]))
-        order = training_batches(
-            len(data.training.images), phase.batch_size, place.ranks, place.rank, (seed, BATCH_STREAM, epoch)
-        )
-        # One row of random numbers a radiograph, the same whatever the number of ranks.
-        draws = draw(len(data.training.images), torch.Generator().manual_seed(seed * 1_000_003 + epoch))
-        mixing = np.random.default_rng((seed, MIXUP_STREAM, epoch, place.rank))
-        labels = torch.from_numpy(data.training.labels)
-        global_sizes = batch_sizes(len(data.training.images), phase.batch_size, place.ranks)
+        labels, images_of = data.training.labels, data.training.images
+        steps = steps_of(epoch, labels, phase.batch_size, self.training, seed, place)
         losses: list[Tensor] = []
-        for (indices, read), global_size in zip(ahead(data.training.images, order), global_sizes, strict=True):
-            pixels = torch.from_numpy(read).to(place.device, non_blocking=True)
-            chosen = torch.from_numpy(indices)
-            images = augment(pixels, draws[chosen], self.training.augmentation)
-            targets = labels[chosen].to(place.device, non_blocking=True)
-            images, targets = mixup(images, targets, self.training.mixup_alpha, mixing)
+        batches = ahead(images_of, [step.indices for step in steps], lambda read: pinned(torch.from_numpy(read), place.device))
+        for step, pixels in zip(steps, batches, strict=True):
+            images, targets = augment(sent(pixels, place.device), step.changes), step.labels
+            if self.training.mixup_alpha:
+                images, targets = mixup(images, targets, step.weights, step.partners)
             with autocast(place.device, self.training.precision):
                 logits = model(images.contiguous(memory_format=torch.channels_last))
             # DDP averages over ranks; this weight makes that average the mean over the global batch, however uneven the shares.
-            loss = smoothed_cross_entropy(logits, targets, self.training.label_smoothing).sum() * (place.ranks / global_size)
+            each = smoothed_cross_entropy(logits, targets, self.training.label_smoothing)
+            loss = each.sum() * (place.ranks / step.radiographs)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -150,20 +148,21 @@ class TrainingRun:
             if average is not None:
                 average.update_parameters(self.network)
             losses.append(loss.detach())
-        self._stop_if_diverged(losses, order, data, epoch)
-        weights = np.array(global_sizes) / sum(global_sizes)
+        self._stop_if_diverged(losses, steps, data, epoch)
+        weights = np.array([step.radiographs for step in steps]) / len(labels)
         mine = float((torch.stack(losses).double().cpu().numpy() * weights).sum())
         return float(np.mean(place.gather(mine)))
 
-    def _stop_if_diverged(self, losses: list[Tensor], order: list[Any], data: StageData, epoch: int) -> None:
-        step = first_not_finite(losses)
-        mine = None if step is None else (step, [str(data.training.records[i]["radiograph_id"]) for i in order[step]])
+    def _stop_if_diverged(self, losses: list[Tensor], steps: list[Step], data: StageData, epoch: int) -> None:
+        number = first_not_finite(losses)
+        records = data.training.records
+        mine = None if number is None else (number, [str(records[i]["radiograph_id"]) for i in steps[number].indices])
         found = [theirs for theirs in self.place.gather(mine) if theirs is not None]
         if not found:
             return
         # One step later the gradient has carried it to every rank.
-        first = min(step for step, _ in found)
-        names = [name for step, part in found if step == first for name in part]
+        first = min(number for number, _ in found)
+        names = [name for number, part in found if number == first for name in part]
         raise DivergedError(
             f"the loss of epoch {epoch} is not finite; the batch held the radiographs {', '.join(names)}. "
             'The checkpoints of the epoch before are kept. Lower training.lr, or set training.precision = "fp32"'
@@ -179,6 +178,17 @@ class TrainingRun:
         if self.place.first:
             rate = find_rate(self.copy_for(phase), phase, data, self.experiment, self.place, self.folder)
         return float(self.place.from_first(rate))
+
+    def trained_in(self, phase: Phase) -> SacroiliitisNet:
+        """What the batches of a phase go through; the parameters that it changes are the network's."""
+        return self._folded(self.network) if body_is_fixed(phase, self.training) else self.network
+
+    def _folded(self, network: SacroiliitisNet) -> SacroiliitisNet:
+        """For many batches: the weights of the body are rounded once, and not in each batch anew to the same bf16."""
+        twin = folded(network)
+        if resolved_precision(self.place.device, self.training.precision) == "bf16":
+            twin.body.to(torch.bfloat16)
+        return twin
 
     def copy_for(self, phase: Phase) -> SacroiliitisNet:
         """A copy of the network that this rank can train while the others wait: its batch norm is never synchronised."""
@@ -204,7 +214,7 @@ class TrainingRun:
 
     def _validate(self, data: StageData, average: AveragedModel | None) -> float:
         scores = score_split(
-            self._validated(average),
+            self._folded(self._validated(average)),
             data.validation.images,
             self.place,
             self.training.precision,
@@ -225,20 +235,24 @@ class TrainingRun:
                 self.folder.save_best(self.phase_best, describe(self.experiment, self.digests, self.place.device, row))
         self.history.append(row)
         if self.place.first:
-            self.folder.save_latest(
-                {
-                    "network": self.network.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "average": None if average is None else average.state_dict(),
-                    "phase_best": self.phase_best,
-                    "phase_auc": self.phase_auc,
-                    "best_auc": self.best_auc,
-                    "history": self.history,
-                    "digests": self.digests,
-                }
-            )
+            if row["epoch"] == phase.last_epoch or time.perf_counter() >= self._next_state_at:
+                started = time.perf_counter()
+                self.folder.save_latest(self._state(optimizer, schedule, average))
+                self._next_state_at = time.perf_counter() + (time.perf_counter() - started) / SAVING_SHARE
             self.folder.save_history(self.history)
+
+    def _state(self, optimizer: AdamW, schedule: LRScheduler, average: AveragedModel | None) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "average": None if average is None else average.state_dict(),
+            "phase_best": self.phase_best,
+            "phase_auc": self.phase_auc,
+            "best_auc": self.best_auc,
+            "history": self.history,
+            "digests": self.digests,
+        }
 
     def _restore(self, state: dict[str, Any]) -> None:
         if state["digests"] != self.digests:

@@ -3,12 +3,15 @@
 Source: Bressem et al. 2021, Model training; the head is that of the study's stack (fastai's `create_head`).
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import models
 
 from sacro_ray.config import Model
@@ -17,6 +20,7 @@ from sacro_ray.errors import UserError
 # The mean over the channels of ImageNet's mean and standard deviation: one grey channel stands for three equal ones.
 GREY_MEAN = (0.485 + 0.456 + 0.406) / 3
 GREY_STD = (0.229 + 0.224 + 0.225) / 3
+BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 class ConcatPool(nn.Module):
@@ -33,22 +37,9 @@ class SacroiliitisNet(nn.Module):
     A single logit with binary cross entropy is the same as two classes with cross entropy on the difference of their logits.
     """
 
-    def __init__(self, backbone: models.ResNet, hidden_units: int, dropout: float) -> None:
+    def __init__(self, body: nn.Sequential, head: nn.Sequential) -> None:
         super().__init__()
-        self.body = nn.Sequential()
-        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
-            self.body.add_module(name, getattr(backbone, name))
-        features = 2 * backbone.fc.in_features
-        self.head = nn.Sequential(
-            ConcatPool(),
-            nn.BatchNorm1d(features),
-            nn.Dropout(dropout / 2),
-            nn.Linear(features, hidden_units, bias=False),
-            nn.ReLU(inplace=True),
-            nn.BatchNorm1d(hidden_units),
-            nn.Dropout(dropout),
-            nn.Linear(hidden_units, 1),
-        )
+        self.body, self.head = body, head
 
     def forward(self, images: Tensor) -> Tensor:
         """Score images.
@@ -82,7 +73,44 @@ def build_network(settings: Model) -> SacroiliitisNet:
     backbone = getattr(models, settings.architecture)(weights=None)
     if settings.weights != "none":
         _load_backbone(backbone, settings)
-    return SacroiliitisNet(with_grey_stem(backbone), settings.hidden_units, settings.dropout)
+    names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+    body = nn.Sequential(OrderedDict((name, getattr(with_grey_stem(backbone), name)) for name in names))
+    return SacroiliitisNet(body, new_head(2 * backbone.fc.in_features, settings.hidden_units, settings.dropout))
+
+
+def new_head(features: int, hidden_units: int, dropout: float) -> nn.Sequential:
+    """Feature maps (N, features / 2, H, W) to logits (N, 1), drawn from PyTorch's current random state."""
+    return nn.Sequential(
+        ConcatPool(),
+        nn.BatchNorm1d(features),
+        nn.Dropout(dropout / 2),
+        nn.Linear(features, hidden_units, bias=False),
+        nn.ReLU(inplace=True),
+        nn.BatchNorm1d(hidden_units),
+        nn.Dropout(dropout),
+        nn.Linear(hidden_units, 1),
+    )
+
+
+def folded(network: SacroiliitisNet) -> SacroiliitisNet:
+    """The same function with less work, for a body that stays as it is: the batch norm of a copy is part of its convolutions.
+
+    The head is the network's own. Scores change by rounding alone. In place of the copy's batch norm stands nothing (`nn.Identity`).
+    """
+    body = deepcopy(network.body).eval()
+    for module in (body, *(block for layer in body.children() if isinstance(layer, nn.Sequential) for block in layer)):
+        _fold(module, "conv1", "bn1")
+        _fold(module, "conv2", "bn2")
+        _fold(module, "conv3", "bn3")
+        _fold(getattr(module, "downsample", None), "0", "1")
+    return SacroiliitisNet(body.to(memory_format=torch.channels_last), network.head)
+
+
+def _fold(module: nn.Module | None, convolution: str, norm: str) -> None:
+    before, after = (getattr(module, name, None) for name in (convolution, norm))
+    if module is not None and isinstance(before, nn.Conv2d) and isinstance(after, BATCH_NORMS):
+        module.add_module(convolution, fuse_conv_bn_eval(before, after))
+        module.add_module(norm, nn.Identity())
 
 
 def empty_network(settings: Model) -> SacroiliitisNet:

@@ -7,30 +7,38 @@ Sources: Zhang et al. 2018, mixup: Beyond empirical risk minimization; Szegedy e
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 
-def mixup(images: Tensor, targets: Tensor, alpha: float, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Blend every image, and its target, with another of the batch, each pair by its own share from Beta(alpha, alpha).
+def mixing(count: int, alpha: float, generator: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Which images of a batch are blended, and by how much: shares from Beta(alpha, alpha), one a pair.
+
+    Returns:
+        The share that each image keeps, float32 (count,), and the one that it is blended with, int64 (count,). The first image of
+        a pair keeps the larger share, so that a pair and its mirror image do not become the same sample. With an alpha of 0 each
+        keeps all of itself.
+    """
+    if alpha == 0:
+        return np.ones(count, dtype=np.float32), np.arange(count)
+    share = generator.beta(alpha, alpha, size=count)
+    return np.maximum(share, 1 - share).astype(np.float32), generator.permutation(count)
+
+
+def mixup(images: Tensor, targets: Tensor, weights: Tensor, partners: Tensor) -> tuple[Tensor, Tensor]:
+    """Blend every image, and its target, with another of the batch.
 
     Args:
         images: float (N, 1, H, W).
         targets: float (N,) in [0, 1].
-        alpha: 0 leaves the batch as it is.
-        generator: Draws the shares and the partners, on the CPU.
+        weights: float (N,) in [0.5, 1], as from `mixing`.
+        partners: int64 (N,), as from `mixing`.
 
     Returns:
-        Blended images (N, 1, H, W) and targets (N,). The first image of a pair keeps the larger share, so that a pair and its
-        mirror image do not become the same sample.
+        Blended images (N, 1, H, W) and targets (N,).
     """
-    count = len(targets)
-    if alpha == 0 or count < 2:
-        return images, targets
-    share = generator.beta(alpha, alpha, size=count)
-    weight = torch.from_numpy(np.maximum(share, 1 - share).astype(np.float32)).to(images.device, non_blocking=True)
-    partner = torch.from_numpy(generator.permutation(count)).to(images.device, non_blocking=True)
-    blended = torch.lerp(images[partner], images, weight[:, None, None, None])
-    return blended, torch.lerp(targets[partner], targets, weight)
+    blended = torch.lerp(images[partners], images, weights[:, None, None, None])
+    return blended, torch.lerp(targets[partners], targets, weights)
 
 
 def smoothed_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:

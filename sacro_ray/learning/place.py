@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from sacro_ray.config import Training
 
@@ -45,6 +45,16 @@ class Place:
             return network
         devices = [self.device] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(network, device_ids=devices)
+
+
+def pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor where a GPU fetches it by itself: from other memory the copy would wait for all that the GPU has still to do."""
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device, which is not waited for."""
+    return pinned(tensor, device).to(device, non_blocking=True)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -10,19 +10,22 @@ import torch
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.cache import open_split
 from sacro_ray.learning.inference import prediction_rows, score_split
-from sacro_ray.learning.network import SacroiliitisNet, empty_network
+from sacro_ray.learning.network import SacroiliitisNet, empty_network, folded
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import RunFolder, write_whole
 
 
 def load_best_network(folder: RunFolder, place: Place) -> tuple[SacroiliitisNet, Experiment, int]:
-    """The best network of a run in evaluation mode, the run's configuration, and the side of its input in pixels."""
+    """The best network of a run, folded and in evaluation mode, the run's configuration, and the side of its input in pixels."""
     experiment = folder.experiment()
     weights, description = folder.load_best()
     network = empty_network(experiment.model)
     network.load_state_dict(weights)
-    network.to(place.device).to(memory_format=torch.channels_last).eval()
-    return network, experiment, int(description["size_px"])
+    return (
+        folded(network.to(place.device).to(memory_format=torch.channels_last)).eval(),
+        experiment,
+        int(description["size_px"]),
+    )
 
 
 def write_validation_predictions(experiment: Experiment, folder: RunFolder, place: Place) -> None:

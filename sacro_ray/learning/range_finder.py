@@ -9,14 +9,14 @@ from torch import Tensor
 
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.batches import training_batches
-from sacro_ray.learning.augmentation import augment, draw
+from sacro_ray.learning.augmentation import augment, changes, draw
 from sacro_ray.learning.data import StageData
-from sacro_ray.learning.network import SacroiliitisNet
+from sacro_ray.learning.network import SacroiliitisNet, folded
 from sacro_ray.learning.objective import smoothed_cross_entropy
 from sacro_ray.learning.optimisation import build_optimizer, group_rates, range_test, set_rate, suggested_rate
-from sacro_ray.learning.place import Place, autocast
+from sacro_ray.learning.place import Place, autocast, sent
 from sacro_ray.learning.run_folder import RunFolder, write_whole
-from sacro_ray.learning.stages import Phase
+from sacro_ray.learning.stages import Phase, body_is_fixed
 
 RANGE_STREAM = 4
 
@@ -31,8 +31,8 @@ def find_rate(
     """
     training, seed = experiment.training, experiment.seed
     network.train()
-    if phase.name == "frozen" and not training.frozen_batch_norm_updates:
-        network.body.eval()
+    if body_is_fixed(phase, training):
+        network = folded(network)
     # Dropout, too, must not depend on what ran before: a run that goes on here finds the rate of an undisturbed one.
     torch.manual_seed(int(np.random.SeedSequence((seed, RANGE_STREAM, phase.first_epoch)).generate_state(1)[0]))
     optimizer = build_optimizer(network, training, 1.0)
@@ -45,13 +45,12 @@ def find_rate(
 
     def step(rate: float) -> Tensor:
         chosen = torch.from_numpy(next(batches))
-        images = augment(
-            torch.from_numpy(data.training.images[chosen.numpy()]).to(place.device), draws[chosen], training.augmentation
-        )
+        pixels = sent(torch.from_numpy(data.training.images[chosen.numpy()]), place.device)
+        images = augment(pixels, sent(changes(draws[chosen], training.augmentation), place.device))
         set_rate(optimizer, [rate * ratio for ratio in ratios])
         with autocast(place.device, training.precision):
             logits = network(images.contiguous(memory_format=torch.channels_last))
-        loss = smoothed_cross_entropy(logits, labels[chosen].to(place.device), training.label_smoothing).mean()
+        loss = smoothed_cross_entropy(logits, sent(labels[chosen], place.device), training.label_smoothing).mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

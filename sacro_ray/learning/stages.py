@@ -33,6 +33,11 @@ class Phase:
         return self.first_epoch + self.epochs - 1
 
 
+def body_is_fixed(phase: Phase, training: Training) -> bool:
+    """Whether neither weights nor batch-norm statistics of the body change in this phase."""
+    return phase.name == "frozen" and not training.frozen_batch_norm_updates
+
+
 def plan(training: Training) -> list[Phase]:
     """The phases of a run in order; a phase without epochs is left out."""
     phases: list[Phase] = []

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sacro_ray.config import Augmentation
-from sacro_ray.learning.augmentation import DRAWS, as_input, augment, draw, geometry, resample, warp
+from sacro_ray.learning.augmentation import CHANGES, DRAWS, as_input, augment, changes, draw, geometry, resample, warp
 
 NOTHING = Augmentation(flip_probability=0.0, rotation_degrees=0.0, zoom=1.0, lighting=0.0, warp=0.0)
 
@@ -13,12 +13,13 @@ def test_zero_strength_is_the_identity():
     batch = torch.randint(0, 256, (3, 17, 17), dtype=torch.uint8)
     draws = draw(3, torch.Generator().manual_seed(0))
     assert torch.allclose(geometry(draws, NOTHING), torch.eye(3).expand(3, 3, 3), atol=1e-6)
-    assert torch.allclose(augment(batch, draws, NOTHING), as_input(batch), atol=1e-5)
+    assert torch.allclose(augment(batch, changes(draws, NOTHING)), as_input(batch), atol=1e-5)
 
 
 def test_certain_flip_mirrors_left_and_right():
     batch = torch.randint(0, 256, (2, 16, 16), dtype=torch.uint8)
-    flipped = augment(batch, draw(2, torch.Generator().manual_seed(1)), NOTHING.model_copy(update={"flip_probability": 1.0}))
+    draws, certain = draw(2, torch.Generator().manual_seed(1)), NOTHING.model_copy(update={"flip_probability": 1.0})
+    flipped = augment(batch, changes(draws, certain))
     assert torch.allclose(flipped, as_input(batch).flip(-1), atol=1e-5)
 
 
@@ -53,8 +54,16 @@ def test_warp_moves_the_corners_by_the_shift():
 
 def test_output_stays_in_range_at_full_strength():
     batch = torch.randint(0, 256, (8, 32, 32), dtype=torch.uint8)
-    out = augment(
-        batch, draw(8, torch.Generator().manual_seed(2)), Augmentation(rotation_degrees=45.0, zoom=2.0, lighting=0.9, warp=0.5)
-    )
+    strong = Augmentation(rotation_degrees=45.0, zoom=2.0, lighting=0.9, warp=0.5)
+    out = augment(batch, changes(draw(8, torch.Generator().manual_seed(2)), strong))
     assert torch.isfinite(out).all()
     assert 0 <= float(out.min()) <= float(out.max()) <= 1
+
+
+def test_lighting_scales_about_the_mean_and_shifts():
+    """By hand: contrast 1.5 about the mean of 0.4, then 0.1 brighter."""
+    batch = torch.tensor([[[51, 102], [51, 204]]], dtype=torch.uint8)  # 0.2, 0.4, 0.2, 0.8: mean 0.4
+    identity = torch.eye(3).flatten()
+    numbers = torch.cat([identity, torch.tensor([0.1, 1.5])])[None]
+    assert numbers.shape == (1, CHANGES)
+    assert augment(batch, numbers).flatten().tolist() == pytest.approx([0.2, 0.5, 0.2, 1.0], abs=1e-5)  # 1.1 is cut off

@@ -46,6 +46,7 @@ def test_history_and_best_checkpoint_tell_of_the_same_run(experiment, tmp_path):
 SLOW = pytest.mark.slow
 
 
+@pytest.mark.usefixtures("a_state_an_epoch")
 @pytest.mark.parametrize("stop_after", [pytest.param(1, marks=SLOW), 2, pytest.param(3, marks=SLOW)])
 def test_a_stopped_run_goes_on_to_the_very_same_end(experiment, tmp_path, stop_after):
     """Stopped in the middle of a phase, at the end of a phase and at the end of a stage: same history, same weights."""
@@ -60,6 +61,26 @@ def test_a_run_stopped_before_a_range_test_finds_the_same_rate_again(experiment,
     assert {p.name for p in (tmp_path / "stopped" / "range_test").iterdir()} == {
         f"epoch_000{first}.{kind}" for first in (1, 2) for kind in ("csv", "png")
     }
+
+
+def test_short_epochs_share_a_state_and_a_stopped_run_loses_no_more_than_these(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVING_SHARE", 1e-9)
+    states, save = [], RunFolder.save_latest
+
+    def noted(folder, state):
+        states.append((folder.path.name, len(state["history"])))
+        save(folder, state)
+
+    monkeypatch.setattr(RunFolder, "save_latest", noted)
+    assert_the_very_same_end(experiment, tmp_path, stop_after=4)
+    undisturbed = [("undisturbed", epoch) for epoch in (1, 3, 5)]  # the first, and the last of a phase
+    stopped = [("stopped", epoch) for epoch in (1, 3, 4, 5)]  # the fourth is the first of the second start
+    assert states == undisturbed + stopped
+
+
+@pytest.fixture
+def a_state_an_epoch(monkeypatch):
+    monkeypatch.setattr(loop, "SAVING_SHARE", float("inf"))
 
 
 def assert_the_very_same_end(experiment, tmp_path, stop_after):

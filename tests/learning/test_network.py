@@ -5,7 +5,7 @@ from torchvision import models
 
 from sacro_ray.config import Model
 from sacro_ray.errors import UserError
-from sacro_ray.learning.network import ConcatPool, build_network, with_grey_stem
+from sacro_ray.learning.network import ConcatPool, build_network, folded, with_grey_stem
 
 
 def test_grey_stem_equals_three_equal_channels():
@@ -31,6 +31,29 @@ def test_head_has_two_linear_layers_over_both_poolings():
     network = build_network(Model(architecture="resnet50", weights="none"))
     linear = [(m.in_features, m.out_features) for m in network.head if isinstance(m, nn.Linear)]
     assert linear == [(4096, 512), (512, 1)]
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
+def test_a_folded_network_is_the_same_function_without_batch_norm_in_its_body(architecture):
+    torch.manual_seed(0)
+    network = build_network(Model(architecture=architecture, weights="none")).to(memory_format=torch.channels_last)
+    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):  # as after some training
+        nn.init.uniform_(norm.weight, 0.5, 1.0)
+        nn.init.uniform_(norm.bias, -0.2, 0.2)
+        nn.init.uniform_(norm.running_mean, -0.2, 0.2)
+        nn.init.uniform_(norm.running_var, 0.5, 2.0)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    images = torch.rand(3, 1, 64, 64)
+    expected = network.eval()(images)
+    network.train()
+    small = folded(network)
+    found = small.eval()(images)
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert expected.std() > 1e-3, "the images differ"
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in small.modules())
+    assert torch.equal(folded(small).eval()(images), found), "folded once more, nothing changes"
+    assert small.head is network.head
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_weights_file_is_loaded_into_the_body(tmp_path):

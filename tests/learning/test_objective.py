@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sacro_ray.learning.objective import mixup, smoothed_cross_entropy
+from sacro_ray.learning.objective import mixing, mixup, smoothed_cross_entropy
 
 
 def test_smoothed_loss_by_hand():
@@ -24,7 +24,8 @@ def test_equals_two_class_cross_entropy_with_label_smoothing():
 
 def test_mixup_blends_images_and_targets_by_the_same_share():
     images, targets = torch.arange(6.0).reshape(6, 1, 1, 1), torch.arange(6.0)
-    blended, mixed = mixup(images, targets, 0.4, np.random.default_rng(0))
+    weights, partners = map(torch.from_numpy, mixing(6, 0.4, np.random.default_rng(0)))
+    blended, mixed = mixup(images, targets, weights, partners)
     assert torch.allclose(blended.flatten(), mixed)
     assert not torch.allclose(mixed, targets)
     # The share of an image itself is at least one half: |blend - own| <= |partner - own| / 2.
@@ -32,10 +33,9 @@ def test_mixup_blends_images_and_targets_by_the_same_share():
 
 
 def test_alpha_zero_leaves_the_batch_alone():
-    images, targets = torch.rand(4, 1, 2, 2), torch.ones(4)
-    same, labels = mixup(images, targets, 0.0, np.random.default_rng(0))
-    assert same is images
-    assert labels is targets
+    weights, partners = mixing(4, 0.0, np.random.default_rng(0))
+    assert weights.tolist() == [1.0] * 4
+    assert partners.tolist() == [0, 1, 2, 3]
 
 
 def test_mixup_of_a_pair_by_hand():
@@ -46,6 +46,7 @@ def test_mixup_of_a_pair_by_hand():
         def permutation(self, count):
             return np.array([1, 0])
 
-    blended, mixed = mixup(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1), torch.tensor([0.0, 1.0]), 0.4, Fixed())
+    weights, partners = map(torch.from_numpy, mixing(2, 0.4, Fixed()))
+    blended, mixed = mixup(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1), torch.tensor([0.0, 1.0]), weights, partners)
     assert mixed.tolist() == pytest.approx([0.2, 0.8])
     assert blended.flatten().tolist() == pytest.approx([0.2, 0.8])

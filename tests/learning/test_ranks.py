@@ -12,7 +12,7 @@ from sacro_ray.config import Model, build_experiment
 from sacro_ray.learning.data import open_stage
 from sacro_ray.learning.inference import area_under_roc, score_split
 from sacro_ray.learning.loop import TrainingRun
-from sacro_ray.learning.network import build_network
+from sacro_ray.learning.network import build_network, folded
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import RunFolder
 from sacro_ray.learning.stages import plan
@@ -105,7 +105,7 @@ def test_averaged_weights_are_the_same_on_every_rank_and_score_as_in_one_process
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     found = score_split(
-        network.to(memory_format=torch.channels_last), validation.images, Place(torch.device("cpu")), "fp32", False
+        folded(network.to(memory_format=torch.channels_last)), validation.images, Place(torch.device("cpu")), "fp32", False
     )
     torch.set_num_threads(threads)
     assert area_under_roc(validation.labels, found) == first["aucs"][-1]
