@@ -3,6 +3,8 @@
 Source: Bressem et al. 2021, Model training: flipping, rotation of up to 10 degrees, magnification of up to 1.1, lighting and warping.
 """
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -70,14 +72,18 @@ def resample(images: Tensor, homographies: Tensor) -> Tensor:
         homographies: float (N, 3, 3), from `geometry`, on the device of the images.
     """
     height, width = images.shape[-2:]
-    # Pixel centres in [-1, 1], as in grid_sample with align_corners=False.
-    x = (torch.arange(width, device=images.device) + 0.5) * (2 / width) - 1
-    y = (torch.arange(height, device=images.device) + 0.5) * (2 / height) - 1
+    x, y = pixel_centres(width, images.device), pixel_centres(height, images.device)
     # No matrix product: GPUs may round its factors to ten bits, which would move a point by a fifth of a pixel.
     columns = homographies[..., None, None]
     moved = columns[:, :, 0] * x + (columns[:, :, 1] * y[:, None] + columns[:, :, 2])
     grid = (moved[:, :2] / moved[:, 2:]).permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+@cache
+def pixel_centres(count: int, device: torch.device) -> Tensor:
+    """Of a row or a column in [-1, 1], as in grid_sample with align_corners=False: float (count,)."""
+    return (torch.arange(count, device=device) + 0.5) * (2 / count) - 1
 
 
 def augment(batch: Tensor, changes: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from sacro_ray.learning.inference import area_under_roc, score_split
 from sacro_ray.learning.network import SacroiliitisNet, build_network, empty_network, folded
 from sacro_ray.learning.objective import mixup, smoothed_cross_entropy
 from sacro_ray.learning.optimisation import build_optimizer, build_schedule, first_not_finite
-from sacro_ray.learning.place import Place, autocast, pinned, prepare_device, resolved_precision, sent
+from sacro_ray.learning.place import Place, autocast, fetcher, prepare_device, resolved_precision
 from sacro_ray.learning.provenance import describe
 from sacro_ray.learning.range_finder import find_rate
 from sacro_ray.learning.run_folder import RunFolder
@@ -131,15 +131,15 @@ class TrainingRun:
         labels, images_of = data.training.labels, data.training.images
         steps = steps_of(epoch, labels, phase.batch_size, self.training, seed, place)
         losses: list[Tensor] = []
-        batches = ahead(images_of, [step.indices for step in steps], lambda read: pinned(torch.from_numpy(read), place.device))
+        batches = ahead(images_of, [step.indices for step in steps], fetcher(place.device))
         for step, pixels in zip(steps, batches, strict=True):
-            images, targets = augment(sent(pixels, place.device), step.changes), step.labels
+            images = augment(pixels, step.changes)
             if self.training.mixup_alpha:
-                images, targets = mixup(images, targets, step.weights, step.partners)
+                images = mixup(images, step.weights, step.partners)
             with autocast(place.device, self.training.precision):
                 logits = model(images.contiguous(memory_format=torch.channels_last))
             # DDP averages over ranks; this weight makes that average the mean over the global batch, however uneven the shares.
-            each = smoothed_cross_entropy(logits, targets, self.training.label_smoothing)
+            each = smoothed_cross_entropy(logits, step.targets, self.training.label_smoothing)
             loss = each.sum() * (place.ranks / step.radiographs)
             loss.backward()
             optimizer.step()

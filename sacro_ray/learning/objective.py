@@ -25,20 +25,18 @@ def mixing(count: int, alpha: float, generator: np.random.Generator) -> tuple[ND
     return np.maximum(share, 1 - share).astype(np.float32), generator.permutation(count)
 
 
-def mixup(images: Tensor, targets: Tensor, weights: Tensor, partners: Tensor) -> tuple[Tensor, Tensor]:
-    """Blend every image, and its target, with another of the batch.
+def mixup(values: Tensor, weights: Tensor, partners: Tensor) -> Tensor:
+    """Blend every image, or its target, with another of the batch.
 
     Args:
-        images: float (N, 1, H, W).
-        targets: float (N,) in [0, 1].
+        values: float (N, ...), images or targets.
         weights: float (N,) in [0.5, 1], as from `mixing`.
         partners: int64 (N,), as from `mixing`.
 
     Returns:
-        Blended images (N, 1, H, W) and targets (N,).
+        float (N, ...).
     """
-    blended = torch.lerp(images[partners], images, weights[:, None, None, None])
-    return blended, torch.lerp(targets[partners], targets, weights)
+    return torch.lerp(values[partners], values, weights.reshape(-1, *[1] * (values.ndim - 1)))
 
 
 def smoothed_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:

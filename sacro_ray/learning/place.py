@@ -1,10 +1,14 @@
 """Where a process of a training run stands: its device, its rank, and how to talk to the other ranks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sacro_ray.config import Training
@@ -47,14 +51,27 @@ class Place:
         return nn.parallel.DistributedDataParallel(network, device_ids=devices)
 
 
-def pinned(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor where a GPU fetches it by itself: from other memory the copy would wait for all that the GPU has still to do."""
-    return tensor.pin_memory() if device.type == "cuda" else tensor
-
-
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device, which is not waited for."""
-    return pinned(tensor, device).to(device, non_blocking=True)
+    """The tensor on the device; from memory that is not pinned the copy would wait for all that a GPU has still to do."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+@cache
+def fetcher(device: torch.device) -> Callable[[NDArray[np.uint8]], Tensor]:
+    """Brings batches to the device, for a thread that reads ahead: a GPU copies the next while it computes."""
+    if device.type != "cuda":
+        return torch.from_numpy
+    copies = torch.cuda.Stream(device)
+
+    def fetch(pixels: NDArray[np.uint8]) -> Tensor:
+        with torch.cuda.stream(copies):
+            moved = torch.from_numpy(pixels).pin_memory().to(device, non_blocking=True)
+        # Its memory is not given to another batch before the stream that computes is done with it.
+        moved.record_stream(torch.cuda.default_stream(device))
+        copies.synchronize()
+        return moved
+
+    return fetch
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

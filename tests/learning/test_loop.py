@@ -153,21 +153,28 @@ def test_a_flipped_radiograph_keeps_its_label_and_is_seen_once_an_epoch(experime
         experiment.as_dict(),
         [
             "training.stages=[{size_px=32, batch_size=8, frozen_epochs=1, unfrozen_epochs=0}]",
+            "training.mixup_alpha=0",
             "training.augmentation={flip_probability=1.0, rotation_degrees=0.0, zoom=1.0, lighting=0.0, warp=0.0}",
         ],
     )
-    seen = []
+    images, targets, change, loss = [], [], loop.augment, loop.smoothed_cross_entropy
 
-    def watched(images, targets, *_):
-        seen.extend(zip(images[:, 0], targets, strict=True))
-        return images, targets
+    def noted_images(*given):
+        images.extend((changed := change(*given))[:, 0])
+        return changed
 
-    monkeypatch.setattr(loop, "mixup", watched)
+    def noted_targets(logits, given, smoothing):
+        targets.extend(given)
+        return loss(logits, given, smoothing)
+
+    monkeypatch.setattr(loop, "augment", noted_images)
+    monkeypatch.setattr(loop, "smoothed_cross_entropy", noted_targets)
     train(flipped, tmp_path / "run")
     split = open_stage(flipped, 32).training
     labels = {pixels.tobytes(): label for pixels, label in zip(split.images, split.labels, strict=True)}
     mirrored_back = [
-        ((image.flip(-1) * 255).round().to(torch.uint8).numpy().tobytes(), float(target)) for image, target in seen
+        ((image.flip(-1) * 255).round().to(torch.uint8).numpy().tobytes(), float(target))
+        for image, target in zip(images, targets, strict=True)
     ]
     assert len(labels) == len(mirrored_back) == len(split.labels)
     assert dict(mirrored_back) == labels

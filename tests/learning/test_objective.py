@@ -25,7 +25,7 @@ def test_equals_two_class_cross_entropy_with_label_smoothing():
 def test_mixup_blends_images_and_targets_by_the_same_share():
     images, targets = torch.arange(6.0).reshape(6, 1, 1, 1), torch.arange(6.0)
     weights, partners = map(torch.from_numpy, mixing(6, 0.4, np.random.default_rng(0)))
-    blended, mixed = mixup(images, targets, weights, partners)
+    blended, mixed = mixup(images, weights, partners), mixup(targets, weights, partners)
     assert torch.allclose(blended.flatten(), mixed)
     assert not torch.allclose(mixed, targets)
     # The share of an image itself is at least one half: |blend - own| <= |partner - own| / 2.
@@ -47,6 +47,6 @@ def test_mixup_of_a_pair_by_hand():
             return np.array([1, 0])
 
     weights, partners = map(torch.from_numpy, mixing(2, 0.4, Fixed()))
-    blended, mixed = mixup(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1), torch.tensor([0.0, 1.0]), weights, partners)
-    assert mixed.tolist() == pytest.approx([0.2, 0.8])
-    assert blended.flatten().tolist() == pytest.approx([0.2, 0.8])
+    pair = torch.tensor([0.0, 1.0])
+    assert mixup(pair, weights, partners).tolist() == pytest.approx([0.2, 0.8])
+    assert mixup(pair.reshape(2, 1, 1, 1), weights, partners).flatten().tolist() == pytest.approx([0.2, 0.8])
