@@ -9,8 +9,8 @@ import io
 import json
 import shutil
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -75,11 +75,9 @@ class RunFolder:
         else:
             shutil.rmtree(self.path / folder, ignore_errors=True)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Wait until no other process trains here: where the driver alone is killed, its workers go on for a moment."""
-        with locked(self.kept.lock if self.kept else self.path / "lock"):
-            yield
+    def held(self) -> AbstractContextManager[None]:
+        """Waits until no other process trains here: where the driver alone is killed, its workers go on for a moment."""
+        return locked(self.kept.lock if self.kept else self.path / "lock")
 
     def close(self) -> None:
         """End the work on a copy of a run in a bucket, and remove the copy."""

@@ -1,6 +1,7 @@
 """The training loop on a small prepared cohort, in this process; tests/test_train.py runs it through Ray Train."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -208,3 +209,15 @@ def test_best_json_says_how_the_weights_came_about(experiment, tmp_path):
     assert len(description["data"]["ours"]) == 64
     assert description["size_px"] == 32
     assert np.isfinite(description["auc"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_learns_the_same(experiment, tmp_path):
+    """Other kernels round otherwise, and draw other dropout; the weights are kept under the names of the plain network."""
+    cut = ["model.dropout=0", "training.stages=[{size_px=32, batch_size=8, frozen_epochs=1, unfrozen_epochs=1}]"]
+    plain, _ = train(build_experiment(experiment.as_dict(), cut), tmp_path / "plain")
+    compiled, folder = train(build_experiment(experiment.as_dict(), [*cut, "training.compile=true"]), tmp_path / "compiled")
+    losses = [[row["train_loss"] for row in run.history] for run in (plain, compiled)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert folder.load_best()[0].keys() == plain.network.state_dict().keys()
