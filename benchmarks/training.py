@@ -2,9 +2,10 @@
 
     python benchmarks/training.py [--cases 224:32 512:8 768:4] [--architecture resnet50] [--batches 6] [--repetitions 5]
 
-Same network, weights, precision, batch and optimiser in both. Ours reads each batch from a memory-mapped file as training does, changes
-it, mixes it, follows the schedule and keeps the losses; the bare loop computes forward, loss, backward and the optimiser's step, on a
-batch that is a tensor of the network's input already. One JSON line a case: radiographs a second of both, and the median of the ratios.
+Same network (its body folded where it is frozen), weights, precision, batch and optimiser in both. Ours reads each batch from a
+memory-mapped file as training does, changes it, mixes it, follows the schedule and keeps the losses; the bare loop computes forward, loss,
+backward and the optimiser's step, on a batch that is a tensor of the network's input already. One JSON line a case: radiographs a second of
+both, and the median of the ratios.
 """
 
 import argparse
@@ -100,8 +101,6 @@ def case(size_px: int, batch_size: int, phase_name: str, given: argparse.Namespa
     optimizer = build_optimizer(run.network, training, 1e-4)
     schedule = build_schedule(optimizer, training, 10**6)
     network = run.trained_in(phase).train()
-    if frozen:
-        network.body.eval()
     batch = torch.rand(batch_size, 1, size_px, size_px).to(place.device).contiguous(memory_format=torch.channels_last)
     labels = (torch.arange(batch_size) % 2).float().to(place.device)
     ours_s, bare_s = [], []

@@ -34,7 +34,7 @@ def epochs_logged(folder: RunFolder, phases: list[Phase]) -> Iterator[None]:
                 if rate := describe_rate(row, phases):
                     log.info("%s", rate)
                 log.info("%s", describe_epoch(row, rows[:number], phases))
-            seen = max(seen, len(rows))
+            seen = len(rows)  # fewer than before where workers went on from an earlier epoch
             if last_look:
                 return
 

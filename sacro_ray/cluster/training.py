@@ -213,7 +213,7 @@ def _predict(experiment: Experiment, folder: RunFolder, place: Place) -> None:
 
 
 def sent_before(report: Callable[[Any], None], folder: RunFolder, place: Place) -> Callable[[Any], None]:
-    """`report`, before which an epoch is in the bucket, where the run lies in one: whoever hears of it finds it there."""
+    """`report`, before which what was kept of an epoch is in the bucket, where the run lies in one."""
 
     def tell(row: Any) -> None:
         if place.first:

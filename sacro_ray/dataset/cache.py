@@ -30,6 +30,7 @@ log = logging.getLogger("sacro_ray")
 LAYOUT = 1
 """Raised whenever what a cache holds changes, so that older caches are not read."""
 DECODED_AT_ONCE = 64
+"""Radiographs that are in memory together while a cache is built."""
 SPARED_GIB = 1.0
 """Of free disk that a cache leaves alone."""
 

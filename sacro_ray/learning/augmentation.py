@@ -45,7 +45,7 @@ def geometry(draws: Tensor, settings: Augmentation) -> Tensor:
     return matrix @ warp((2 * draws[:, 5:13] - 1).reshape(count, 4, 2) * settings.warp)
 
 
-def changes(draws: Tensor, settings: Augmentation) -> Tensor:
+def changes_from(draws: Tensor, settings: Augmentation) -> Tensor:
     """What `augment` does to each radiograph: float (N, CHANGES), its homography row by row, brightness, contrast."""
     lighting = (2 * draws[:, 13:15] - 1) * settings.lighting
     return torch.cat([geometry(draws, settings).flatten(1), lighting[:, :1] / 2, 1 + lighting[:, 1:]], dim=1)
@@ -91,7 +91,7 @@ def augment(batch: Tensor, changes: Tensor) -> Tensor:
 
     Args:
         batch: uint8 (N, H, W).
-        changes: float (N, CHANGES), from `changes`, on the device of the batch.
+        changes: float (N, CHANGES), from `changes_from`, on the device of the batch.
 
     Returns:
         float32 (N, 1, H, W) in [0, 1].

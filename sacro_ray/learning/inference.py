@@ -12,7 +12,7 @@ from sacro_ray.dataset.batches import inference_batches
 from sacro_ray.dataset.streaming import Images, ahead
 from sacro_ray.learning.augmentation import as_input
 from sacro_ray.learning.network import SacroiliitisNet
-from sacro_ray.learning.place import Place, autocast
+from sacro_ray.learning.place import Place, autocast, sent
 
 INFERENCE_BATCH = 32
 """Fixed, so that a radiograph's score does not depend on the number of workers or on the training batch."""
@@ -34,7 +34,7 @@ def score_batch(
     Returns:
         Logits, float32 (N,).
     """
-    images = as_input(torch.from_numpy(np.require(batch, requirements=("C", "W"))).to(place.device, non_blocking=True))
+    images = as_input(sent(torch.from_numpy(np.require(batch, requirements=("C", "W"))), place.device))
     images = images.contiguous(memory_format=torch.channels_last)
     with autocast(place.device, precision):
         logits = network(images).float()

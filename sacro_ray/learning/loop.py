@@ -31,14 +31,12 @@ from sacro_ray.learning.provenance import describe
 from sacro_ray.learning.range_finder import find_rate
 from sacro_ray.learning.run_folder import RunFolder
 from sacro_ray.learning.stages import Phase, body_is_fixed, plan
-from sacro_ray.learning.steps import Step, steps_of
+from sacro_ray.learning.steps import DROPOUT_STREAM, Step, steps_of
 
 log = logging.getLogger("sacro_ray")
 Row = dict[str, Any]
-DROPOUT_STREAM = 3
-"""Name of a random stream of its own under the seed."""
 SAVING_SHARE = 0.05
-"""Of the time, at most, that goes into states to resume from: after epochs of a fraction of a second, as on GPUs, not each has one."""
+"""Of the time, at most, that goes into states of epochs without a new best: those of a fraction of a second, as on GPUs, share one."""
 
 
 class DivergedError(RuntimeError):
@@ -102,21 +100,25 @@ class TrainingRun:
             schedule.load_state_dict(state["schedule"])
             if average is not None:
                 average.load_state_dict(state["average"])
-        parallel = self.place.parallel(self.trained_in(phase))
+        trained = self.trained_in(phase)
+        parallel = self.place.parallel(trained)
         model = torch.compile(parallel) if self.training.compile else parallel
         for epoch in range(len(self.history) + 1, phase.last_epoch + 1):
             started = time.perf_counter()
             loss = self.train_epoch(model, phase, data, epoch, optimizer, schedule, average)
             trained_s = time.perf_counter() - started
             self._share_statistics(average)
-            auc = self._validate(data, average)
+            auc = self._validate(data, trained, average)
             row: Row = {
                 "epoch": epoch, "stage": phase.stage + 1, "size_px": phase.size_px, "phase": phase.name, "lr": lr,
                 "train_loss": round(loss, 6), "val_auc": auc, "best_val_auc": max(auc, self.best_auc),
                 "images_per_s": round(len(data.training.images) / trained_s, 2), "seconds": round(time.perf_counter() - started, 3),
             }  # fmt: skip
-            self._keep(row, phase, optimizer, schedule, average)
-            on_epoch(row)
+            keeping = time.perf_counter()
+            kept = self._keep(row, phase, optimizer, schedule, average)
+            on_epoch(row)  # which may send what was kept to a bucket
+            if kept:
+                self._next_state_at = time.perf_counter() + (time.perf_counter() - keeping) / SAVING_SHARE
 
     def train_epoch(
         self, model: Any, phase: Phase, data: StageData, epoch: int,
@@ -124,14 +126,12 @@ class TrainingRun:
     ) -> float:  # fmt: skip
         """Train one epoch; answers the mean loss over all ranks."""
         self.network.train()
-        if body_is_fixed(phase, self.training):
-            self.network.body.eval()
         place, seed = self.place, self.experiment.seed
         torch.manual_seed(int(np.random.SeedSequence((seed, DROPOUT_STREAM, epoch, place.rank)).generate_state(1)[0]))
-        labels, images_of = data.training.labels, data.training.images
+        labels = data.training.labels
         steps = steps_of(epoch, labels, phase.batch_size, self.training, seed, place)
         losses: list[Tensor] = []
-        batches = ahead(images_of, [step.indices for step in steps], fetcher(place.device))
+        batches = ahead(data.training.images, [step.indices for step in steps], fetcher(place.device))
         for step, pixels in zip(steps, batches, strict=True):
             images = augment(pixels, step.changes)
             if self.training.mixup_alpha:
@@ -165,7 +165,7 @@ class TrainingRun:
         names = [name for number, part in found if number == first for name in part]
         raise DivergedError(
             f"the loss of epoch {epoch} is not finite; the batch held the radiographs {', '.join(names)}. "
-            'The checkpoints of the epoch before are kept. Lower training.lr, or set training.precision = "fp32"'
+            'The last checkpoints are kept. Lower training.lr, or set training.precision = "fp32"'
         )
 
     def _rate(self, phase: Phase, data: StageData, state: dict[str, Any] | None) -> float:
@@ -184,7 +184,7 @@ class TrainingRun:
         return self._folded(self.network) if body_is_fixed(phase, self.training) else self.network
 
     def _folded(self, network: SacroiliitisNet) -> SacroiliitisNet:
-        """For many batches: the weights of the body are rounded once, and not in each batch anew to the same bf16."""
+        """`folded`, for many batches: the weights of the body are rounded to bf16 once, where each batch would round them anew."""
         twin = folded(network)
         if resolved_precision(self.place.device, self.training.precision) == "bf16":
             twin.body.to(torch.bfloat16)
@@ -212,9 +212,9 @@ class TrainingRun:
         assert isinstance(network, SacroiliitisNet)
         return network
 
-    def _validate(self, data: StageData, average: AveragedModel | None) -> float:
+    def _validate(self, data: StageData, trained: SacroiliitisNet, average: AveragedModel | None) -> float:
         scores = score_split(
-            self._folded(self._validated(average)),
+            self._folded(trained if average is None else self._validated(average)),
             data.validation.images,
             self.place,
             self.training.precision,
@@ -222,9 +222,10 @@ class TrainingRun:
         )
         return area_under_roc(data.validation.labels, scores)
 
-    def _keep(self, row: Row, phase: Phase, optimizer: AdamW, schedule: LRScheduler, average: AveragedModel | None) -> None:
-        """Put the epoch on the disk: the best weights first, then the state that knows of them."""
+    def _keep(self, row: Row, phase: Phase, optimizer: AdamW, schedule: LRScheduler, average: AveragedModel | None) -> bool:
+        """Put the epoch on the disk: the best weights first, then the state that knows of them; answers whether there was one."""
         auc = row["val_auc"]
+        due = row["epoch"] == phase.last_epoch or auc > self.best_auc or time.perf_counter() >= self._next_state_at
         if auc > self.phase_auc:
             self.phase_auc = auc
             weights = self._validated(average).state_dict()
@@ -235,11 +236,10 @@ class TrainingRun:
                 self.folder.save_best(self.phase_best, describe(self.experiment, self.digests, self.place.device, row))
         self.history.append(row)
         if self.place.first:
-            if row["epoch"] == phase.last_epoch or time.perf_counter() >= self._next_state_at:
-                started = time.perf_counter()
+            if due:
                 self.folder.save_latest(self._state(optimizer, schedule, average))
-                self._next_state_at = time.perf_counter() + (time.perf_counter() - started) / SAVING_SHARE
             self.folder.save_history(self.history)
+        return due
 
     def _state(self, optimizer: AdamW, schedule: LRScheduler, average: AveragedModel | None) -> dict[str, Any]:
         return {

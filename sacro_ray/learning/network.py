@@ -73,8 +73,9 @@ def build_network(settings: Model) -> SacroiliitisNet:
     backbone = getattr(models, settings.architecture)(weights=None)
     if settings.weights != "none":
         _load_backbone(backbone, settings)
+    grey = with_grey_stem(backbone)
     names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
-    body = nn.Sequential(OrderedDict((name, getattr(with_grey_stem(backbone), name)) for name in names))
+    body = nn.Sequential(OrderedDict((name, getattr(grey, name)) for name in names))
     return SacroiliitisNet(body, new_head(2 * backbone.fc.in_features, settings.hidden_units, settings.dropout))
 
 
@@ -96,7 +97,10 @@ def folded(network: SacroiliitisNet) -> SacroiliitisNet:
     """The same function with less work, for a body that stays as it is: the batch norm of a copy is part of its convolutions.
 
     The head is the network's own. Scores change by rounding alone. In place of the copy's batch norm stands nothing (`nn.Identity`).
+    A folded network is answered as it is.
     """
+    if not any(isinstance(module, BATCH_NORMS) for module in network.body.modules()):
+        return network
     body = deepcopy(network.body).eval()
     for module in (body, *(block for layer in body.children() if isinstance(layer, nn.Sequential) for block in layer)):
         _fold(module, "conv1", "bn1")

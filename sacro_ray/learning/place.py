@@ -64,11 +64,12 @@ def fetcher(device: torch.device) -> Callable[[NDArray[np.uint8]], Tensor]:
     copies = torch.cuda.Stream(device)
 
     def fetch(pixels: NDArray[np.uint8]) -> Tensor:
+        torch.cuda.set_device(copies.device)  # a new thread stands on the first GPU of the machine
         with torch.cuda.stream(copies):
             moved = torch.from_numpy(pixels).pin_memory().to(device, non_blocking=True)
         # Its memory is not given to another batch before the stream that computes is done with it.
-        moved.record_stream(torch.cuda.default_stream(device))
-        copies.synchronize()
+        moved.record_stream(torch.cuda.default_stream(copies.device))
+        copies.synchronize()  # this thread waits, so that the stream that computes need not
         return moved
 
     return fetch

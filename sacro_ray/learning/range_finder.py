@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.batches import training_batches
-from sacro_ray.learning.augmentation import augment, changes, draw
+from sacro_ray.learning.augmentation import augment, changes_from, draw
 from sacro_ray.learning.data import StageData
 from sacro_ray.learning.network import SacroiliitisNet, folded
 from sacro_ray.learning.objective import smoothed_cross_entropy
@@ -17,8 +17,7 @@ from sacro_ray.learning.optimisation import build_optimizer, group_rates, range_
 from sacro_ray.learning.place import Place, autocast, sent
 from sacro_ray.learning.run_folder import RunFolder, write_whole
 from sacro_ray.learning.stages import Phase, body_is_fixed
-
-RANGE_STREAM = 4
+from sacro_ray.learning.steps import RANGE_STREAM
 
 
 def find_rate(
@@ -46,7 +45,7 @@ def find_rate(
     def step(rate: float) -> Tensor:
         chosen = torch.from_numpy(next(batches))
         pixels = sent(torch.from_numpy(data.training.images[chosen.numpy()]), place.device)
-        images = augment(pixels, sent(changes(draws[chosen], training.augmentation), place.device))
+        images = augment(pixels, sent(changes_from(draws[chosen], training.augmentation), place.device))
         set_rate(optimizer, [rate * ratio for ratio in ratios])
         with autocast(place.device, training.precision):
             logits = network(images.contiguous(memory_format=torch.channels_last))

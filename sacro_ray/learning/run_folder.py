@@ -203,7 +203,7 @@ class RunFolder:
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name and rename it: a process that is killed leaves the old file or the new one.
 
-    No fsync: it takes seconds for the state of a ResNet-50, and a machine that loses power loses an epoch at most.
+    No fsync: it takes seconds for the state of a ResNet-50, and a machine that loses power loses what it wrote last.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     write(temporary)

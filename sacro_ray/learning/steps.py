@@ -13,11 +13,11 @@ from torch import Tensor
 
 from sacro_ray.config import Training
 from sacro_ray.dataset.batches import batch_sizes, training_batches
-from sacro_ray.learning.augmentation import changes, draw
+from sacro_ray.learning.augmentation import changes_from, draw
 from sacro_ray.learning.objective import mixing, mixup
 from sacro_ray.learning.place import Place, sent
 
-BATCH_STREAM, MIXUP_STREAM = 1, 2
+BATCH_STREAM, MIXUP_STREAM, DROPOUT_STREAM, RANGE_STREAM = 1, 2, 3, 4
 """Names of independent random streams under one seed."""
 
 
@@ -63,12 +63,9 @@ def steps_of(
     generator = np.random.default_rng((seed, MIXUP_STREAM, epoch, place.rank))
     mixed = [mixing(len(indices), training.mixup_alpha, generator) for indices in order]
     known = torch.from_numpy(labels)
-    targets = [
-        mixup(known[indices], *map(torch.from_numpy, mix)) if training.mixup_alpha else known[indices]
-        for indices, mix in zip(order, mixed, strict=True)
-    ]
+    targets = [mixup(known[indices], *map(torch.from_numpy, mix)) for indices, mix in zip(order, mixed, strict=True)]
     weights, partners = (torch.from_numpy(np.concatenate(part)) for part in zip(*mixed, strict=True))
-    every = (changes(draws[mine], training.augmentation), torch.cat(targets), weights, partners)
+    every = (changes_from(draws[mine], training.augmentation), torch.cat(targets), weights, partners)
     on_device = [sent(values, place.device) for values in every]
     ends = list(accumulate(len(indices) for indices in order))
     return [

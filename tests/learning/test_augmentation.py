@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sacro_ray.config import Augmentation
-from sacro_ray.learning.augmentation import CHANGES, DRAWS, as_input, augment, changes, draw, geometry, resample, warp
+from sacro_ray.learning.augmentation import CHANGES, DRAWS, as_input, augment, changes_from, draw, geometry, resample, warp
 
 NOTHING = Augmentation(flip_probability=0.0, rotation_degrees=0.0, zoom=1.0, lighting=0.0, warp=0.0)
 
@@ -13,13 +13,13 @@ def test_zero_strength_is_the_identity():
     batch = torch.randint(0, 256, (3, 17, 17), dtype=torch.uint8)
     draws = draw(3, torch.Generator().manual_seed(0))
     assert torch.allclose(geometry(draws, NOTHING), torch.eye(3).expand(3, 3, 3), atol=1e-6)
-    assert torch.allclose(augment(batch, changes(draws, NOTHING)), as_input(batch), atol=1e-5)
+    assert torch.allclose(augment(batch, changes_from(draws, NOTHING)), as_input(batch), atol=1e-5)
 
 
 def test_certain_flip_mirrors_left_and_right():
     batch = torch.randint(0, 256, (2, 16, 16), dtype=torch.uint8)
     draws, certain = draw(2, torch.Generator().manual_seed(1)), NOTHING.model_copy(update={"flip_probability": 1.0})
-    flipped = augment(batch, changes(draws, certain))
+    flipped = augment(batch, changes_from(draws, certain))
     assert torch.allclose(flipped, as_input(batch).flip(-1), atol=1e-5)
 
 
@@ -55,7 +55,7 @@ def test_warp_moves_the_corners_by_the_shift():
 def test_output_stays_in_range_at_full_strength():
     batch = torch.randint(0, 256, (8, 32, 32), dtype=torch.uint8)
     strong = Augmentation(rotation_degrees=45.0, zoom=2.0, lighting=0.9, warp=0.5)
-    out = augment(batch, changes(draw(8, torch.Generator().manual_seed(2)), strong))
+    out = augment(batch, changes_from(draw(8, torch.Generator().manual_seed(2)), strong))
     assert torch.isfinite(out).all()
     assert 0 <= float(out.min()) <= float(out.max()) <= 1
 

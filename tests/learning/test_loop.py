@@ -12,8 +12,10 @@ from sacro_ray.config import build_experiment
 from sacro_ray.errors import UserError
 from sacro_ray.learning import loop
 from sacro_ray.learning.data import open_stage
+from sacro_ray.learning.inference import score_split
 from sacro_ray.learning.loop import DivergedError, TrainingRun
 from sacro_ray.learning.place import Place
+from sacro_ray.learning.predictions import load_best_network
 from sacro_ray.learning.run_folder import HISTORY_COLUMNS, RunFolder
 from sacro_ray.learning.stages import plan
 
@@ -44,6 +46,21 @@ def test_history_and_best_checkpoint_tell_of_the_same_run(experiment, tmp_path):
     assert {p.name for p in (tmp_path / "run" / "checkpoints").iterdir()} == {"best.pt", "best.json", "latest.pt"}
 
 
+def test_each_improvement_is_kept_however_short_the_epochs(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVING_SHARE", 1e-9)
+    planned = iter([0.5, 0.4, 0.6, 0.6, 0.7, 0.3, 0.2])
+    monkeypatch.setattr(loop, "area_under_roc", lambda labels, scores: next(planned))
+    stages = "training.stages=[{size_px=32, batch_size=8, frozen_epochs=7, unfrozen_epochs=0}]"
+    found = []
+
+    def look(row):
+        folder = RunFolder(tmp_path / "run")
+        found.append((folder.load_best()[1]["epoch"], len(folder.load_latest()["history"])))
+
+    train(build_experiment(experiment.as_dict(), [stages]), tmp_path / "run", look)
+    assert found == [(1, 1), (1, 1), (3, 3), (3, 3), (5, 5), (5, 5), (5, 7)]
+
+
 SLOW = pytest.mark.slow
 
 
@@ -64,8 +81,40 @@ def test_a_run_stopped_before_a_range_test_finds_the_same_rate_again(experiment,
     }
 
 
+def test_the_auc_in_bf16_is_that_of_the_kept_weights(experiment, tmp_path):
+    """The rounded copy that validates during training scores as the network that is loaded from the checkpoint."""
+    stages = "training.stages=[{size_px=32, batch_size=8, frozen_epochs=1, unfrozen_epochs=1}]"
+    rounded = build_experiment(experiment.as_dict(), ["training.precision=bf16", stages])
+    scores, scorer = [], loop.score_split
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "score_split", lambda *given: scores.append(scorer(*given)) or scores[-1])
+        run, folder = train(rounded, tmp_path / "run")
+    network, _, _ = load_best_network(folder, HERE)
+    again = score_split(network, open_stage(rounded, 32).validation.images, HERE, "bf16", False)
+    best = [row["val_auc"] for row in run.history].index(folder.load_best()[1]["auc"])
+    assert np.array_equal(again, scores[best])
+    exact = score_split(network, open_stage(rounded, 32).validation.images, HERE, "fp32", False)
+    assert not np.array_equal(again, exact), "bf16 rounds"
+
+
+@pytest.mark.parametrize("updates", [False, True])
+def test_batch_norm_of_a_frozen_body_moves_where_it_is_asked_to(experiment, tmp_path, updates):
+    stages = "training.stages=[{size_px=32, batch_size=8, frozen_epochs=1, unfrozen_epochs=0}]"
+    asked = build_experiment(experiment.as_dict(), [stages, f"training.frozen_batch_norm_updates={str(updates).lower()}"])
+    run = TrainingRun(asked, RunFolder(tmp_path / "run"), HERE)
+    before = {name: value.clone() for name, value in run.network.body.state_dict().items()}
+    run.fit()
+    moved = {
+        name.rsplit(".", 1)[1] for name, value in run.network.body.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert moved == ({"running_mean", "running_var", "num_batches_tracked"} if updates else set())
+    norms = [module for module in run.trained_in(run.phases[0]).body.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert bool(norms) == updates
+
+
 def test_short_epochs_share_a_state_and_a_stopped_run_loses_no_more_than_these(experiment, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "SAVING_SHARE", 1e-9)
+    monkeypatch.setattr(loop, "area_under_roc", lambda labels, scores: 0.5)
     states, save = [], RunFolder.save_latest
 
     def noted(folder, state):
@@ -213,11 +262,14 @@ def test_best_json_says_how_the_weights_came_about(experiment, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_compiled_network_learns_the_same(experiment, tmp_path):
+def test_a_compiled_network_learns_the_same(experiment, tmp_path, monkeypatch):
     """Other kernels round otherwise, and draw other dropout; the weights are kept under the names of the plain network."""
     cut = ["model.dropout=0", "training.stages=[{size_px=32, batch_size=8, frozen_epochs=1, unfrozen_epochs=1}]"]
     plain, _ = train(build_experiment(experiment.as_dict(), cut), tmp_path / "plain")
+    asked, compiler = [], torch.compile
+    monkeypatch.setattr(loop.torch, "compile", lambda model: asked.append(model) or compiler(model))
     compiled, folder = train(build_experiment(experiment.as_dict(), [*cut, "training.compile=true"]), tmp_path / "compiled")
     losses = [[row["train_loss"] for row in run.history] for run in (plain, compiled)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert len(asked) == 2
     assert folder.load_best()[0].keys() == plain.network.state_dict().keys()

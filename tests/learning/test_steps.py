@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from sacro_ray.config import Augmentation, Training
-from sacro_ray.learning.augmentation import changes, draw
+from sacro_ray.learning.augmentation import changes_from, draw
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.steps import steps_of
 
@@ -22,7 +22,7 @@ def steps(rank, ranks, mixup_alpha=0.4):
 def test_each_radiograph_is_in_one_step_and_is_changed_alike_whatever_the_ranks(ranks):
     every = [step for rank in range(ranks) for step in steps(rank, ranks)]
     assert sorted(np.concatenate([step.indices for step in every])) == list(range(37))
-    expected = changes(draw(37, torch.Generator().manual_seed(SEED * 1_000_003 + EPOCH)), Augmentation())
+    expected = changes_from(draw(37, torch.Generator().manual_seed(SEED * 1_000_003 + EPOCH)), Augmentation())
     for step in every:
         assert torch.allclose(step.changes, expected[step.indices], atol=1e-6)
     for together in zip(*(steps(rank, ranks) for rank in range(ranks)), strict=True):
