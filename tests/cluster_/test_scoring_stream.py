@@ -150,7 +150,7 @@ def test_reading_apart_as_with_gpus_gives_the_same_rows(whole, experiment, rando
     assert [len(parts[number]) for number in range(3)] == [7, 7, 2]
     found = {row["input"]: row["probability"] for number in range(3) for row in parts[number]}
     expected = probabilities(whole, "input")
-    assert max(abs(found[name] - expected[name]) for name in found) <= 1e-6
+    assert max(abs(found[name] - expected[name]) for name in found) <= 1e-5  # batches of another size round otherwise
 
 
 def test_a_pool_fits_the_cluster_and_the_wish(experiment):
