@@ -87,12 +87,16 @@ def averaged_rank(rank: int, ranks: int, folder: str, values: dict) -> None:
     dist.destroy_process_group()
 
 
-def test_averaged_weights_are_the_same_on_every_rank_and_score_as_in_one_process(experiment, tmp_path):
+@pytest.mark.parametrize(("precision", "frozen", "unfrozen"), [("fp32", 0, 1), ("bf16", 1, 0)])
+def test_averaged_weights_are_the_same_on_every_rank_and_score_as_in_one_process(
+    experiment, tmp_path, precision, frozen, unfrozen
+):
     averaged = build_experiment(
         experiment.as_dict(),
         [
             "training.weight_averaging=0.5",
-            "training.stages=[{size_px=32, batch_size=8, frozen_epochs=0, unfrozen_epochs=1}]",
+            f"training.precision={precision}",
+            f"training.stages=[{{size_px=32, batch_size=8, frozen_epochs={frozen}, unfrozen_epochs={unfrozen}}}]",
         ],
     )
     multiprocessing.spawn(averaged_rank, (2, str(tmp_path), averaged.as_dict()), nprocs=2)
@@ -105,7 +109,7 @@ def test_averaged_weights_are_the_same_on_every_rank_and_score_as_in_one_process
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     found = score_split(
-        folded(network.to(memory_format=torch.channels_last)), validation.images, Place(torch.device("cpu")), "fp32", False
+        folded(network.to(memory_format=torch.channels_last)), validation.images, Place(torch.device("cpu")), precision, False
     )
     torch.set_num_threads(threads)
     assert area_under_roc(validation.labels, found) == first["aucs"][-1]
