@@ -21,11 +21,8 @@ def load_best_network(folder: RunFolder, place: Place) -> tuple[SacroiliitisNet,
     weights, description = folder.load_best()
     network = empty_network(experiment.model)
     network.load_state_dict(weights)
-    return (
-        folded(network.to(place.device).to(memory_format=torch.channels_last)).eval(),
-        experiment,
-        int(description["size_px"]),
-    )
+    network.to(place.device).to(memory_format=torch.channels_last)
+    return folded(network).eval(), experiment, int(description["size_px"])
 
 
 def write_validation_predictions(experiment: Experiment, folder: RunFolder, place: Place) -> None:

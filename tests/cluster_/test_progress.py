@@ -1,9 +1,14 @@
 """The lines of a training on the log."""
 
+import logging
+import time
+
 import pytest
 
+from sacro_ray.cluster import progress
 from sacro_ray.cluster.progress import describe_epoch, describe_rate, seconds_left
 from sacro_ray.config import Stage, Training
+from sacro_ray.learning.run_folder import RunFolder
 from sacro_ray.learning.stages import plan
 
 STAGES = [
@@ -36,3 +41,21 @@ def test_a_range_tests_rate_is_told_once_a_phase_and_a_given_rate_never():
     assert describe_rate(row(2, "unfrozen", 1.0), PHASES) is not None
     assert describe_rate(row(3, "unfrozen", 1.0), PHASES) is None
     assert describe_rate(row(4, "unfrozen", 1.0), PHASES) is None
+
+
+def test_epochs_that_are_trained_again_are_told_again(tmp_path, monkeypatch, caplog):
+    """Workers that went on from the state of epoch 1 shorten the history to it."""
+    monkeypatch.setattr(progress, "POLL_S", 0.01)
+    folder, rows = RunFolder(tmp_path), [row(number, "unfrozen", 1.0) for number in (1, 2, 3)]
+
+    def told() -> list[str]:
+        return [record.message.split("/")[0] for record in caplog.records if record.message.startswith("epoch ")]
+
+    with caplog.at_level(logging.INFO, logger="sacro_ray"), progress.epochs_logged(folder, PHASES):
+        for history, expected in ((rows, "123"), (rows[:1], "123"), (rows[:2], "1232")):
+            folder.save_history(history)
+            end = time.monotonic() + 20
+            while len(told()) < len(expected) and time.monotonic() < end:
+                time.sleep(0.01)
+            time.sleep(0.2)
+            assert told() == [f"epoch {number}" for number in expected]
