@@ -1,12 +1,15 @@
 """Several processes of one run: every radiograph once, the very AUC of one process, and what the first does alone."""
 
+import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
+from torch.multiprocessing import start_processes
 
 from sacro_ray.config import Model, build_experiment
 from sacro_ray.learning.data import open_stage
@@ -17,7 +20,14 @@ from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import RunFolder
 from sacro_ray.learning.stages import plan
 
+# The ranks of all tests are forked from one process that has imported torch and holds nothing else: importing takes seconds for each.
+multiprocessing.set_forkserver_preload(["sacro_ray.learning.loop"])
 RADIOGRAPHS = 131  # no multiple of the batch, nor of any number of ranks
+
+
+def run_ranks(main: Callable[..., None], ranks: int, *arguments: Any) -> None:
+    """Run `main(rank, ranks, *arguments)` in as many processes as there are ranks, and wait for all."""
+    start_processes(main, (ranks, *arguments), nprocs=ranks, start_method="forkserver")
 
 
 def split() -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +55,7 @@ def rank_main(rank: int, ranks: int, folder: str) -> None:
 def test_every_rank_has_the_very_scores_and_auc_of_one_process(ranks, tmp_path):
     alone = scores(Place(torch.device("cpu")))
     assert len(np.unique(alone)) > RADIOGRAPHS // 2
-    multiprocessing.spawn(rank_main, (ranks, str(tmp_path)), nprocs=ranks)
+    run_ranks(rank_main, ranks, str(tmp_path))
     labels = split()[1]
     for rank in range(ranks):
         found = np.load(tmp_path / f"{rank}.npy")
@@ -99,7 +109,7 @@ def test_averaged_weights_are_the_same_on_every_rank_and_score_as_in_one_process
             f"training.stages=[{{size_px=32, batch_size=8, frozen_epochs={frozen}, unfrozen_epochs={unfrozen}}}]",
         ],
     )
-    multiprocessing.spawn(averaged_rank, (2, str(tmp_path), averaged.as_dict()), nprocs=2)
+    run_ranks(averaged_rank, 2, str(tmp_path), averaged.as_dict())
     first, second = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in range(2))
     for name, value in first.items():
         assert np.array_equal(value, second[name]), name
