@@ -3,6 +3,7 @@
 `load_experiment` reads `experiments/NAME.toml`, applies `--set section.key=value` overrides and answers a frozen `Experiment`.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +16,8 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    StringConstraints,
     Tag,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -24,8 +25,30 @@ from sacro_ray.errors import UserError
 from sacro_ray.locations import checked_location
 from sacro_ray.settings import build_settings
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
-Rule = Annotated[str, StringConstraints(pattern=r"^(modified_new_york|definite|grade_at_least:[1-4])$")]
+
+def _written_as(pattern: str, words: str) -> AfterValidator:
+    """Text of a fixed form, with words for the message where it has another."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"allowed {words}")
+        return text
+
+    return AfterValidator(check)
+
+
+NAME, RULE = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", r"modified_new_york|definite|grade_at_least:[1-4]"
+Name = Annotated[
+    str,
+    _written_as(NAME, "are letters without accents, digits, _ and -, at most 64, the first a letter or digit"),
+    WithJsonSchema({"type": "string", "pattern": f"^{NAME}$"}),
+]
+Rule = Annotated[
+    str,
+    _written_as(RULE, "are modified_new_york, definite, and grade_at_least:N with N from 1 to 4"),
+    WithJsonSchema({"type": "string", "pattern": f"^({RULE})$"}),
+]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -50,6 +73,8 @@ class Cohort(Section):
     def _readers_are_distinct(self) -> Self:
         if len(set(self.readers)) != len(self.readers):
             raise ValueError("a reader is named twice in readers; name each reader once, in the order in which they read")
+        if "model" in self.readers:
+            raise ValueError("a reader is named model, as the network is in all tables; give the reader another name")
         if self.consensus == "adjudicated" and len(self.readers) > 3:
             raise ValueError("consensus adjudicated takes at most three readers: the first two, and the one who decides")
         return self
@@ -61,6 +86,10 @@ class Prepare(Section):
     shards: Annotated[str, AfterValidator(checked_location)] = "shards"
     store_size: int = Field(default=1024, ge=32, le=8192, description="longest side of a stored image, pixels")
     validation_fraction: float = Field(default=0.15, gt=0.0, lt=1.0)
+    split_seed: Seed | None = Field(
+        default=None,
+        description="decides training and validation; default: the split that was prepared is kept, a first one has seed",
+    )
     greyscale: Literal["dicom", "percentile", "clahe"] = "dicom"
     window: int = Field(default=0, ge=0, description="which of several windows or VOI LUTs of a DICOM header, from 0")
     crop: Literal["none", "table", "collimation"] = "table"
@@ -219,7 +248,7 @@ class Experiment(Section):
     """A whole experiment file."""
 
     name: Name
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     cohorts: dict[Name, Cohort] = Field(min_length=1)
     prepare: Prepare = Prepare()
     model: Model = Model()
@@ -256,7 +285,7 @@ class Experiment(Section):
 class EvaluationOnly(Section):
     """What `evaluate` takes where it is given predictions and no run."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     evaluation: Evaluation = Evaluation()
 
 

@@ -32,8 +32,7 @@ def build_settings(kind: type[Settings], data: Mapping[str, Any], overrides: Seq
     try:
         return kind.model_validate(changed)
     except ValidationError as error:
-        lines = [_describe(problem, kind) for problem in error.errors(include_url=False)]
-        raise UserError(f"{source}: " + "; ".join(dict.fromkeys(lines))) from None
+        raise UserError(f"{source}: " + "; ".join(_described(error, kind))) from None
 
 
 def with_setting(data: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -82,25 +81,44 @@ def _sections_in(annotation: Any) -> list[type[BaseModel]]:
     return [section for argument in getattr(annotation, "__args__", ()) for section in _sections_in(argument)]
 
 
-def _describe(problem: Mapping[str, Any], kind: type[BaseModel]) -> str:
-    """One validation problem in words: key, value, what is allowed, nearest known key."""
-    unions = {"a range", "a choice", "int", "float", "constrained-int", "constrained-float"}
+def _described(error: ValidationError, kind: type[BaseModel]) -> list[str]:
+    """Each thing that is wrong in words; what a setting may be instead, one after the other."""
+    allowed: dict[str, list[str]] = {}
+    for problem in error.errors(include_url=False):
+        setting, words = _describe(problem, kind)
+        allowed.setdefault(setting, []).append(words)
+    lines = []
+    for setting, (first, *others) in allowed.items():
+        text = " or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
+        lines.append(": ".join(filter(None, [setting, text])))
+    return lines
+
+
+def _describe(problem: Mapping[str, Any], kind: type[BaseModel]) -> tuple[str, str]:
+    """One validation problem in words: the setting with its value, and what is allowed or the nearest known key."""
+    unions = {"a range", "a choice", "int", "float"}
     parts = [
-        str(part)
-        for part in problem["loc"]
-        if str(part) not in unions and not str(part).startswith(("literal[", "constrained"))
+        str(p) for p in problem["loc"] if str(p) not in unions and not str(p).startswith(("literal[", "list[", "constrained"))
     ]
+    if parts and parts[-1] == "[key]":
+        parts = [*parts[:-2], "NAME"]
     key = ".".join(parts)
     if problem["type"] == "extra_forbidden":
         known = list(known_keys(kind))
         by_last_word = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
         close = difflib.get_close_matches(parts[-1], by_last_word, n=1, cutoff=0.5)
-        return f"unknown key {key}" + (
-            f"; the nearest known key is {by_last_word[close[0]]}" if close else "; see README for the known keys"
-        )
+        nearest = f"the nearest known key is {by_last_word[close[0]]}" if close else "see README for the known keys"
+        return "", f"unknown key {key}; {nearest}"
     if problem["type"] == "missing":
-        return f"the key {key} is missing"
-    message = re.sub(r"^Value error, ", "", problem["msg"])
-    if isinstance(problem["input"], str | int | float | bool):
-        return f"{key} = {hidden(repr(problem['input']))}: {message}"
-    return f"{key}: {message}" if key else message
+        return "", f"the key {key} is missing"
+    value = problem["input"]
+    return f"{key} = {hidden(repr(value))}" if key and isinstance(value, str | int | float | bool) else key, _words(problem)
+
+
+def _words(problem: Mapping[str, Any]) -> str:
+    """What is allowed, without the words of Python."""
+    if problem["type"] in ("model_type", "dict_type"):
+        return "Input should be a table"
+    if problem["type"] == "too_short":
+        return f"Input should be a list or table of at least {problem['ctx']['min_length']}, and has {problem['ctx']['actual_length']}"
+    return re.sub(r"^Value error, ", "", problem["msg"])

@@ -1,3 +1,4 @@
+import re
 import tomllib
 from pathlib import Path
 
@@ -48,6 +49,15 @@ def test_the_published_recipe_stands_in_paper_toml():
         ("search.trials=0", "search.trials = 0: Input should be greater than or equal to 1"),
         ("training.lr", "expected section.key=value"),
         ("name.x=1", "name is a single value, not a table"),
+        ("name=a b", "name = 'a b': allowed are letters without accents, digits, _ and -, at most 64"),
+        ("cohorts.b c={}", "cohorts.NAME = 'b c': allowed are letters"),
+        ("cohorts.a.readers=['first reader']", "cohorts.a.readers.0 = 'first reader': allowed are letters"),
+        ("cohorts.a.readers=['model']", "a reader is named model"),
+        ("cohorts.a.rule=mny", "cohorts.a.rule = 'mny': allowed are modified_new_york, definite, and grade_at_least:N"),
+        ("training.lr=-1", "training.lr = -1: Input should be 'auto' or greater than 0"),
+        ("training.workers=[1]", "'all' or a list or table of at least 2, and has 1"),
+        ("seed=9223372036854775808", "seed = 9223372036854775808: Input should be less than"),
+        ("prepare.split_seed=-1", "prepare.split_seed = -1: Input should be greater than or equal to 0"),
     ],
 )
 def test_wrong_settings_name_key_value_and_what_is_allowed(override, says):
@@ -55,6 +65,21 @@ def test_wrong_settings_name_key_value_and_what_is_allowed(override, says):
     with pytest.raises(UserError) as error:
         build_experiment({**data, "search": {}}, [override])
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["a b", "", -1, 10**30, 2.5, [], {}, True])
+def test_no_message_about_any_setting_speaks_of_patterns_or_of_python(value):
+    for key in known_keys(Experiment):
+        place = key.replace("cohorts.*", "cohorts.a").replace("stages.*", "stages.0").replace("space.*", "space.training.lr")
+        data = with_setting(BASE, "training.stages", [STAGE])
+        data = with_setting(data, "search.stages", [STAGE])
+        try:
+            build_experiment(with_setting(data, place, value))
+        except UserError as error:
+            said = str(error)
+            assert not re.search(r"\^|\[A-Z|\[a-z]|instance of|validation,|constrained|\[key\]|function-|dictionary", said), (
+                said
+            )
 
 
 STAGE = {"size_px": 64, "batch_size": 8, "frozen_epochs": 0, "unfrozen_epochs": 1}

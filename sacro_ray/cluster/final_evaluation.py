@@ -23,6 +23,7 @@ from sacro_ray.evaluation.cutoffs import cross_validated_cutoffs
 from sacro_ray.evaluation.pipeline import evaluate_predictions
 from sacro_ray.evaluation.predictions import labelled, read_predictions
 from sacro_ray.evaluation.robustness import robustness_rows
+from sacro_ray.evaluation.subgroups import BASELINE
 from sacro_ray.learning.explanation import grad_cam
 from sacro_ray.learning.inference import score_split
 from sacro_ray.learning.network import SacroiliitisNet
@@ -137,9 +138,12 @@ class FinalEvaluation:
 
 
 def baseline_table(splits: Sequence[CachedSplit]) -> pd.DataFrame | None:
-    """One row a radiograph: `radiograph_id`, `cohort`, `split`, `label`, and its baseline characteristics; None where there are none."""
+    """One row per radiograph: `radiograph_id`, `cohort`, `split`, `label`, and `baseline:NAME` columns; None where there are none."""
     rows = [
-        {**{key: record[key] for key in ("radiograph_id", "cohort", "split", "label")}, **record.get("baseline", {})}
+        {
+            **{key: record[key] for key in ("radiograph_id", "cohort", "split", "label")},
+            **{f"{BASELINE}{name}": value for name, value in record.get("baseline", {}).items()},
+        }
         for split in splits
         for record in split.records
     ]

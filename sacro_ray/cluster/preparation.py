@@ -13,7 +13,16 @@ from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
 from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.config import Experiment, Prepare
-from sacro_ray.dataset.completion import INDEX, NEAR, complete_cohort, log_flow, read_index, unchanged, write_near_duplicates
+from sacro_ray.dataset.completion import (
+    INDEX,
+    NEAR,
+    complete_cohort,
+    log_flow,
+    prepared_seed,
+    read_index,
+    unchanged,
+    write_near_duplicates,
+)
 from sacro_ray.dataset.contact_sheet import RADIOGRAPHS, contact_sheet
 from sacro_ray.dataset.files import write_atomically
 from sacro_ray.dataset.leaks import refuse_pixels_in_development_and_test
@@ -55,7 +64,7 @@ def prepare_cohorts(experiment: Experiment, address: str | None = None) -> str |
             was prepared before from other inputs or with other settings.
     """
     location = as_given(experiment.prepare.shards)
-    plans = {name: plan_cohort(name, experiment) for name in experiment.cohorts}
+    plans = {name: plan_cohort(name, experiment, prepared_seed(as_given(below(location, name)))) for name in experiment.cohorts}
     _warn_of_shared_patients(plans)
     todo = {name: plan for name, plan in plans.items() if not unchanged(plan, as_given(below(location, name)))}
     with WorkingFolder(location) as working:

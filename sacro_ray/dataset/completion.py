@@ -13,7 +13,17 @@ from pathlib import Path
 from sacro_ray.config import Prepare
 from sacro_ray.dataset.files import write_atomically
 from sacro_ray.dataset.leaks import Seen, duplicates, near_duplicates, refuse_pixels_in_two_splits, same_films
-from sacro_ray.dataset.manifest import SCHEMA_VERSION, Excluded, Manifest, Shard, Split, is_complete, verify, write_manifest
+from sacro_ray.dataset.manifest import (
+    SCHEMA_VERSION,
+    Excluded,
+    Manifest,
+    Shard,
+    Split,
+    is_complete,
+    manifest_in,
+    verify,
+    write_manifest,
+)
 from sacro_ray.dataset.parts import Part, end_folder, sources_digest, without
 from sacro_ray.dataset.plan import SPLITS, CohortPlan, PlannedRadiograph, same_settings
 from sacro_ray.errors import UserError, listed
@@ -35,6 +45,11 @@ class Indexed:
     stored_sha256: str
 
 
+def prepared_seed(folder: str | Path) -> int | None:
+    """The seed of the split that a complete cohort's folder, or address, holds; None where there is none."""
+    return manifest_in(folder).settings.get("seed") if is_complete(folder) else None
+
+
 def unchanged(plan: CohortPlan, folder: str | Path) -> bool:
     """Whether the cohort is complete with the same inputs and settings, verified down to every byte.
 
@@ -46,7 +61,10 @@ def unchanged(plan: CohortPlan, folder: str | Path) -> bool:
     manifest = verify(folder)
     changed = same_settings(manifest.settings, plan.settings)
     if changed:
-        given = ", ".join(f"{name} = {plan.settings.get(name)!r}, then {manifest.settings.get(name)!r}" for name in changed)
+        shown = {"seed": "split_seed"}
+        given = ", ".join(
+            f"{shown.get(name, name)} = {plan.settings.get(name)!r}, then {manifest.settings.get(name)!r}" for name in changed
+        )
         problem = f"with other settings ({given})"
     elif manifest.inputs != _inputs(plan, _sources(plan)):
         problem = "from other tables or image files"

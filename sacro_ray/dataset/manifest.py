@@ -98,7 +98,7 @@ def read_manifest(shards_root: str | Path, cohort: str) -> Manifest:
     Raises:
         UserError: The cohort is not prepared, only half prepared, or its manifest is not one.
     """
-    return _manifest_in(below(shards_root, cohort))
+    return manifest_in(below(shards_root, cohort))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
@@ -118,7 +118,8 @@ def _manifest_text(cohort_folder: str | Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
 
-def _manifest_in(cohort_folder: str | Path) -> Manifest:
+def manifest_in(cohort_folder: str | Path) -> Manifest:
+    """The manifest in the folder of a cohort, or at its address; the errors of `read_manifest`."""
     text = _manifest_text(cohort_folder)
     if text is None:
         cohort = str(cohort_folder).rpartition("/")[2]
@@ -138,7 +139,7 @@ def verify(folder: str | Path) -> Manifest:
     Raises:
         UserError: There is no manifest, or a shard is missing, changed or unknown to it; the message lists the files.
     """
-    manifest = _manifest_in(folder)
+    manifest = manifest_in(folder)
     known = {shard.file: shard for split in manifest.splits.values() for shard in split.shards}
     sizes, digest_of = _stored(str(folder)) if in_store(folder) else _on_disk(Path(folder))
     present = sizes.keys()

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sacro_ray.config import Cohort, Experiment
+from sacro_ray.config import Cohort, Experiment, Prepare
 from sacro_ray.dataset.pseudonyms import Pseudonyms
 from sacro_ray.dataset.shards import key_of
 from sacro_ray.dataset.splits import split_patients
@@ -88,13 +88,20 @@ class CohortPlan:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plan_cohort(name: str, experiment: Experiment) -> CohortPlan:
+def plan_cohort(name: str, experiment: Experiment, prepared_seed: int | None = None) -> CohortPlan:
     """Read the tables of a cohort, find each reference label, split the patients, and divide each split into shards.
+
+    Args:
+        name: The cohort's.
+        experiment: `prepare.split_seed` decides the split; where there is none, the seed of the split that is there already, or else
+            `seed`: another seed for the training moves no patient.
+        prepared_seed: That of the split that is there already.
 
     Raises:
         UserError: Something in the tables cannot be right, or readers disagree without a third reading.
     """
     cohort, settings = experiment.cohorts[name], experiment.prepare
+    seed = _split_seed(name, experiment, prepared_seed)
     rows = read_cohort(Path(cohort.table), cohort.role)
     readings, elsewhere = read_readings(Path(cohort.readings), cohort, [row.radiograph_id for row in rows])
     if elsewhere:
@@ -119,7 +126,7 @@ def plan_cohort(name: str, experiment: Experiment) -> CohortPlan:
         positives = {row.patient_id for row in kept if outcomes[row.radiograph_id].label == 1}
         labels = {row.patient_id: int(row.patient_id in positives) for row in kept}
         given = {row.patient_id: row.split for row in rows if row.split}
-        splits = split_patients(labels, settings.validation_fraction, experiment.seed, given)
+        splits = split_patients(labels, settings.validation_fraction, seed, given)
     for row in kept:
         planned[splits[row.patient_id]].append(
             _planned(row, outcomes[row.radiograph_id], readings.get(row.radiograph_id, {}), cohort)
@@ -132,7 +139,7 @@ def plan_cohort(name: str, experiment: Experiment) -> CohortPlan:
     shards = [
         shard for split, members in planned.items() for shard in _divide(name, split, members, settings.samples_per_shard)
     ]
-    return CohortPlan(name, cohort.role, len(rows), tuple(shards), excluded, _settings(cohort, experiment))
+    return CohortPlan(name, cohort.role, len(rows), tuple(shards), excluded, _settings(cohort, settings, seed))
 
 
 def _usable(outcome: Consensus, cohort: Cohort) -> bool:
@@ -172,9 +179,22 @@ def _divide(cohort: str, split: str, members: list[PlannedRadiograph], size: int
     return [PlannedShard(cohort, split, i, tuple(ordered[borders[i] : borders[i + 1]])) for i in range(count)]
 
 
-def _settings(cohort: Cohort, experiment: Experiment) -> dict[str, Any]:
-    settings = experiment.prepare.model_dump(mode="json", exclude={"shards"})
-    return {**settings, "seed": experiment.seed, **cohort.model_dump(mode="json", include={"rule", "consensus", "readers"})}
+def _split_seed(name: str, experiment: Experiment, prepared_seed: int | None) -> int:
+    wanted = experiment.prepare.split_seed
+    if wanted is not None:
+        return wanted
+    if prepared_seed is None or prepared_seed == experiment.seed:
+        return experiment.seed
+    log.info(
+        "%s: seed = %d, and the split of seed %d, with which it was prepared, is kept (prepare.split_seed draws another)",
+        name, experiment.seed, prepared_seed,
+    )  # fmt: skip
+    return prepared_seed
+
+
+def _settings(cohort: Cohort, settings: Prepare, seed: int) -> dict[str, Any]:
+    prepare = settings.model_dump(mode="json", exclude={"shards", "split_seed"})
+    return {**prepare, "seed": seed, **cohort.model_dump(mode="json", include={"rule", "consensus", "readers"})}
 
 
 def same_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

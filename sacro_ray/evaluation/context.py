@@ -39,7 +39,7 @@ class ReportContext:
         config: The resolved configuration as TOML text.
         history: The rows of history.csv.
         manifests: The cohorts' manifest.json, as plain values.
-        baseline: `radiograph_id`, `cohort`, `split` and one column a baseline characteristic.
+        baseline: `radiograph_id`, `cohort`, `split`, `label` and one column `baseline:NAME` per characteristic.
         examples: Radiographs with Grad-CAM maps.
         simulated: Whether the radiographs are simulated: the report then says so at its top.
         robustness: From `robustness_rows`: one row a perturbation of the test images, the unchanged ones first.

@@ -10,6 +10,9 @@ Rules, on the radiographs at hand; a radiograph is called positive when `probabi
 - `specificity`: among the cut-offs that reach the target specificity the one with the highest sensitivity.
 - `balanced`: the largest sensitivity + specificity; of equals the one where the two differ least.
 
+One more candidate lies just above the highest score: none is positive. Where that score is 1 it is 1.0000000000000002, not 1, at which
+a radiograph of probability 1 would be positive.
+
 Where the median misses its target on the whole validation set, the rule's choice on the whole set is taken in its place.
 """
 

@@ -12,6 +12,8 @@ from sacro_ray.evaluation.estimates import Bools
 from sacro_ray.evaluation.predictions import sample_of
 from sacro_ray.evaluation.tables import Cell, Table
 
+BASELINE = "baseline:"
+"""Before the name of a column of cohort.csv, which may be any, `label` and `cohort` among them: it never meets a column of ours."""
 NOT_CHARACTERISTICS = ("radiograph_id", "patient_id", "cohort", "split", "subset", "label")
 # As the field writes them (study, Table 1).
 ABBREVIATIONS = {
@@ -29,8 +31,8 @@ def characteristics(baseline: pd.DataFrame) -> list[str]:
 
 
 def readable(name: str) -> str:
-    """A column's name as it is shown: `age_years` becomes `Age, years`."""
-    text, shown_unit = name.strip(), ""
+    """A column's name as it is shown: `baseline:age_years` becomes `Age, years`."""
+    text, shown_unit = name.removeprefix(BASELINE).strip(), ""
     for ending, unit in UNITS.items():
         if text.lower().endswith(f"_{ending}"):
             text, shown_unit = text[: -len(ending) - 1], f", {unit}"
@@ -44,7 +46,7 @@ def table_1(baseline: pd.DataFrame) -> Table:
     """Baseline characteristics by cohort: mean (SD) of numbers, n (%) of categories, and how many are missing (study, Table 1).
 
     Args:
-        baseline: `radiograph_id`, `cohort`, and one column a characteristic; one row a radiograph.
+        baseline: `radiograph_id`, `cohort`, and one column per characteristic; one row per radiograph.
     """
     cohorts = {str(name): part for name, part in baseline.groupby("cohort", sort=False)}
     heads = {name: f"{name} (n = {len(part)})" for name, part in cohorts.items()}
@@ -78,7 +80,7 @@ def subgroup_rows(test: pd.DataFrame, baseline: pd.DataFrame, cutoff: float, sma
 
     Args:
         test: Radiographs with labels, as `check_predictions` returns them.
-        baseline: `radiograph_id`, `cohort`, and one column a characteristic.
+        baseline: `radiograph_id`, `cohort`, and one column per characteristic.
         cutoff: The balanced one.
         small: Groups with fewer radiographs are marked.
     """

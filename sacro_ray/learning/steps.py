@@ -59,7 +59,7 @@ def steps_of(
     order = training_batches(count, batch_size, place.ranks, place.rank, (seed, BATCH_STREAM, epoch))
     mine = torch.from_numpy(np.concatenate(order))
     # One row of random numbers a radiograph, the same whatever the number of ranks.
-    draws = draw(count, torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+    draws = draw(count, torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**64))
     generator = np.random.default_rng((seed, MIXUP_STREAM, epoch, place.rank))
     mixed = [mixing(len(indices), training.mixup_alpha, generator) for indices in order]
     known = torch.from_numpy(labels)

@@ -8,7 +8,9 @@ NOTICE = "For research use only; not for diagnosis."
 class Call(BaseModel):
     """The call at one cut-off."""
 
-    cutoff: float = Field(ge=0.0, le=1.0)
+    cutoff: float = Field(
+        ge=0.0, description="just above 1 where no radiograph, not even one of probability 1, is to be definite"
+    )
     definite: bool = Field(description="probability >= cut-off")
 
 

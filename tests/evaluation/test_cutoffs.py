@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sacro_ray.config import Evaluation
 from sacro_ray.evaluation.cutoffs import RULES, choose, cross_validated_cutoffs
 from sacro_ray.evaluation.discrimination import operating_points
+from sacro_ray.serving.answers import Call
 
 scored = st.lists(st.tuples(st.booleans(), st.integers(0, 15)), min_size=4, max_size=40).filter(
     lambda rows: 0 < sum(label for label, _ in rows) < len(rows)
@@ -92,3 +93,12 @@ def test_every_patient_positive_and_negative_is_no_obstacle() -> None:
     scores = np.where(labels, 0.8, 0.2) + np.linspace(0, 0.1, 30)
     chosen = cross_validated_cutoffs(labels, scores, np.repeat(np.arange(15), 2), Evaluation(), 0)
     assert all(rates(labels, scores, cutoff.value) == (1, 1) for cutoff in chosen)
+
+
+def test_a_cutoff_above_a_score_of_1_is_one_that_the_page_accepts() -> None:
+    # The negative has the highest score there is: the target specificity of 1 is reached only where none is positive.
+    labels, scores = np.array([0, 0, 1, 1], bool), np.array([1.0, 0.2, 0.6, 0.8])
+    cutoff = choose(operating_points(labels, scores), "specificity", 1.0)
+    assert cutoff == 1.0000000000000002
+    assert rates(labels, scores, cutoff) == (0, 1)
+    assert Call(cutoff=cutoff, definite=False).cutoff == cutoff

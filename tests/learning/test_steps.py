@@ -11,11 +11,11 @@ LABELS = (np.arange(37) % 3 == 0).astype(np.float32)
 SEED, EPOCH = 5, 2
 
 
-def steps(rank, ranks, mixup_alpha=0.4):
+def steps(rank, ranks, mixup_alpha=0.4, seed=SEED):
     settings = Training.model_validate(
         {"mixup_alpha": mixup_alpha, "stages": [{"size_px": 32, "batch_size": 10, "frozen_epochs": 1, "unfrozen_epochs": 1}]}
     )
-    return steps_of(EPOCH, LABELS, 10, settings, SEED, Place(torch.device("cpu"), rank, ranks))
+    return steps_of(EPOCH, LABELS, 10, settings, seed, Place(torch.device("cpu"), rank, ranks))
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
@@ -49,3 +49,9 @@ def test_another_epoch_has_other_batches():
     )
     first, second = (steps_of(epoch, LABELS, 10, settings, SEED, Place(torch.device("cpu"))) for epoch in (1, 2))
     assert not np.array_equal(first[0].indices, second[0].indices)
+
+
+def test_the_largest_seed_that_an_experiment_may_have_is_no_overflow():
+    largest = steps(0, 1, seed=2**63 - 1)
+    assert sorted(np.concatenate([step.indices for step in largest])) == list(range(37))
+    torch.manual_seed(2**63 - 1)
