@@ -1,5 +1,6 @@
 """The console script: `sacro-ray NAME ...` runs `python -m sacro_ray.NAME ...`."""
 
+import difflib
 import importlib
 import sys
 
@@ -30,7 +31,9 @@ def main() -> None:
         if name in ("--help", "-h"):
             print(usage)
             return
-        print(f"error: unknown command {name}\n{usage}", file=sys.stderr)
+        close = difflib.get_close_matches(name.lower(), COMMANDS, n=1)
+        nearest = f"; the nearest is {close[0]}" if close else ""
+        print(f"error: unknown command {name}{nearest}\n{usage}", file=sys.stderr)
         raise SystemExit(2)
     importlib.import_module(f"sacro_ray.{name}").cli(sys.argv[2:])
 

@@ -29,6 +29,7 @@ from sacro_ray.cluster.sweep_study import SweepStudy, write_database
 from sacro_ray.cluster.trial import attempt, run_trial
 from sacro_ray.config import Search, build_experiment
 from sacro_ray.errors import UserError
+from sacro_ray.evaluation.report import banner
 from sacro_ray.learning.run_folder import HISTORY_COLUMNS
 
 SPACE = [
@@ -355,6 +356,15 @@ def test_the_page_holds_everything_and_asks_nobody(searched, tmp_path):
     hover = [json.loads(text.replace("&#34;", '"')) for text in re.findall(r'data-hover="([^"]*)"', page)]
     assert len(hover[0]) == sum(r["best_auc"] is not None for r in records)
     assert render_page(searched, records) == page
+    assert "SIMULATED DATA" not in page
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_the_page_of_a_sweep_on_simulated_radiographs_says_so_as_the_report_does(searched, tmp_path, simulated):
+    folder = SweepFolder(tmp_path / "s")
+    records = sweep(searched, folder, 1)
+    Results(searched, folder, simulated).write(records, last=True)
+    assert (str(banner()).strip() in (folder.path / "sweep.html").read_text()) is simulated
 
 
 @pytest.mark.parametrize("trials", [1, 2, 5])

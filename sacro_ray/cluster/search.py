@@ -23,6 +23,7 @@ from sacro_ray.cluster.sweep_study import SweepStudy
 from sacro_ray.cluster.training import check_before_training
 from sacro_ray.cluster.trial import attempt, run_trial
 from sacro_ray.config import Experiment
+from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.errors import UserError
 from sacro_ray.learning.data import data_digests
 from sacro_ray.learning.stages import plan
@@ -87,7 +88,8 @@ def search(
         began = folder.check_same(experiment, digests)
     else:
         folder.check_free()
-    results = Results(experiment, folder)
+    simulated = any(read_manifest(experiment.prepare.shards, name).simulated for name in experiment.cohorts_of("development"))
+    results = Results(experiment, folder, simulated)
     if len(folder.records()) < experiment.search.trials:
         with ray_session(address):
             resources = fit_trials(experiment.search, cluster_nodes())

@@ -13,16 +13,18 @@ from sacro_ray.cluster.sweep_display import values_text
 from sacro_ray.cluster.sweep_figures import figures
 from sacro_ray.cluster.sweep_folder import Record
 from sacro_ray.config import Experiment
+from sacro_ray.evaluation.report import banner
 from sacro_ray.evaluation.tables import shown
 from sacro_ray.learning.stages import plan
 
 
-def render_page(experiment: Experiment, records: Sequence[Record]) -> str:
+def render_page(experiment: Experiment, records: Sequence[Record], simulated: bool = False) -> str:
     """The page as an HTML document.
 
     Args:
         experiment: The sweep's.
         records: The trials that have ended, by number.
+        simulated: Whether a banner says that the radiographs are simulated.
     """
     house, own = files("sacro_ray.evaluation"), files("sacro_ray.cluster")
     phase_ends = [phase.last_epoch for phase in plan(experiment.of_a_trial().training)]
@@ -30,6 +32,7 @@ def render_page(experiment: Experiment, records: Sequence[Record]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(own.joinpath("sweep_page.html").read_text(encoding="utf-8")).render(
         name=experiment.name,
+        banner=banner() if simulated else "",
         trials=experiment.search.trials,
         cards=_cards(records, phase_ends[-1]),
         charts=[

@@ -17,10 +17,10 @@ SHARE = 0.02
 
 
 class Results:
-    """Writes the results of a sweep as its trials end."""
+    """Writes the results of a sweep as its trials end; of `simulated` radiographs the page says so."""
 
-    def __init__(self, experiment: Experiment, folder: SweepFolder) -> None:
-        self._experiment, self._folder = experiment, folder
+    def __init__(self, experiment: Experiment, folder: SweepFolder, simulated: bool = False) -> None:
+        self._experiment, self._folder, self._simulated = experiment, folder, simulated
         self._due = 0.0
 
     def write(self, records: Sequence[Record], last: bool = False) -> None:
@@ -35,7 +35,7 @@ class Results:
             write_whole(path / "best.toml", lambda t: t.write_text(header + chosen.as_toml(), encoding="utf-8"))
         started = time.monotonic()
         if last or started >= self._due:
-            page = render_page(self._experiment, records)
+            page = render_page(self._experiment, records, self._simulated)
             write_whole(path / "sweep.html", lambda t: t.write_text(page, encoding="utf-8"))
             write_database(self._experiment, self._folder)
             ended = time.monotonic()

@@ -73,11 +73,16 @@ def render(title: str, finding: str, sections: Sequence[Section], simulated: boo
         title=title,
         finding=finding,
         sections=[_prepared(section) for section in sections],
-        simulated=simulated,
+        banner=banner() if simulated else "",
         css=Markup(package.joinpath("report.css").read_text(encoding="utf-8")),
         script=Markup(package.joinpath("hover.html").read_text(encoding="utf-8")),
     )
     return re.sub(r"(\d)–(\d)", "\\1\u2060–\u2060\\2", document)  # word joiners keep an interval on one line
+
+
+def banner() -> Markup:
+    """What every page about simulated radiographs says at its top, as HTML for report.css."""
+    return Markup(files("sacro_ray.evaluation").joinpath("banner.html").read_text(encoding="utf-8"))
 
 
 def _prepared(section: Section) -> dict[str, Any]:
