@@ -56,6 +56,12 @@ def main(argv: list[str]) -> str | Path:
         cohort = data / "gespic" / "cohort.csv"
         scores = score_input(run, cohort, arguments.out / "scores", arguments.address)
     log.info("scores of %s: %s", cohort, scores)
+    # By the table again: a folder of whole radiographs is refused, for the network has only seen them cut to boxes.
+    log.info(
+        "the same by hand: sacro-ray score --run %s --input %s --out scores/gespic --explain; one radiograph at a time: "
+        "sacro-ray serve --run %s, which asks for the box around the joints",
+        run, cohort, run,
+    )  # fmt: skip
     return report
 
 

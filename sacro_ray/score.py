@@ -12,7 +12,7 @@ def main(argv: list[str]) -> str | Path:
         "score",
         "Score new radiographs with a trained run: a row a file in scores.csv and scores.parquet, readable or not. "
         "Started again after a stop, it goes on from what is complete. Research use only.",
-        "python -m sacro_ray.score --run experiments/runs/demo --input new_films/ --out scores/new_films",
+        "python -m sacro_ray.score --run experiments/runs/mine --input new_films/ --out scores/new_films",
     )
     parser.add_argument(
         "--run", required=True, metavar="RUN_DIR", help="the run folder that train wrote, or its s3://... address"
@@ -32,6 +32,11 @@ def main(argv: list[str]) -> str | Path:
         action="store_true",
         help="also, for each DICOM file, a Secondary Capture of the overlay and a structured report for the same study",
     )
+    parser.add_argument(
+        "--whole-radiographs",
+        action="store_true",
+        help="score radiographs without a box although the run knows only radiographs cut to boxes; each is marked not_cropped",
+    )
     command.add_common(parser)
     arguments = parser.parse_args(argv)
     from sacro_ray.cluster.scoring import score_input
@@ -44,6 +49,7 @@ def main(argv: list[str]) -> str | Path:
         arguments.set,
         explain=arguments.explain,
         dicom_out=arguments.dicom_out,
+        whole_radiographs=arguments.whole_radiographs,
     )
 
 

@@ -14,6 +14,7 @@ import torch
 from sacro_ray import __version__
 from sacro_ray.cluster.gauges import count_scored
 from sacro_ray.cluster.runtime import answer, ray_session
+from sacro_ray.cluster.scoring_boxes import held_to_training
 from sacro_ray.cluster.scoring_inputs import Item, list_items
 from sacro_ray.cluster.scoring_overlays import write_contact_sheet
 from sacro_ray.cluster.scoring_results import ScoresFolder, counts_of, input_digest
@@ -25,7 +26,9 @@ from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.errors import UserError
 from sacro_ray.evaluation.metrics import all_cutoffs
 from sacro_ray.evaluation.predictions import read_predictions
+from sacro_ray.imaging.exclusion import REASONS
 from sacro_ray.imaging.results_model import Model
+from sacro_ray.learning.boxes import boxes_of_run
 from sacro_ray.learning.familiarity import load_familiarity, write_familiarity
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import RunFolder
@@ -44,15 +47,19 @@ def score_input(
     overrides: Sequence[str] = (),
     explain: bool = False,
     dicom_out: bool = False,
+    whole_radiographs: bool = False,
 ) -> str | Path:
     """Score all radiographs of an input with a run's best network; answers where scores.csv lies, a path or an address.
 
     With `explain`, a Grad-CAM overlay of each goes into overlays/, and contact_sheet.html shows them sorted by probability.
     With `dicom_out`, a Secondary Capture of the overlay and a structured report of each DICOM file go into dicom/.
-    Started again with the same input, it goes on from the parts that are complete; what is complete altogether is left alone.
+    Started again with the same input, it goes on from the parts that are complete; what is complete altogether is left alone, but
+    for overlays and DICOM objects that are asked for later: these are added, and no score changes.
+    With `whole_radiographs`, a run that knows only radiographs cut to boxes scores whole ones, and marks them.
 
     Raises:
-        UserError: The run folder is none or its training is not complete, the input has no image, or `out` holds other scores.
+        UserError: The run folder is none or its training is not complete, the input has no image, or none with the box that the run
+            needs, or `out` holds other scores.
     """
     folder = RunFolder.at(run)
     experiment = folder.experiment(overrides)
@@ -60,24 +67,28 @@ def score_input(
     cutoffs = cutoffs_of(folder, experiment)
     kept = WorkingFolder(out)
     items = list_items(str(given), without=kept.path)
+    items = held_to_training(items, boxes_of_run(folder, description), experiment, str(given), whole_radiographs)
     kept.bring_all()
     results = ScoresFolder(kept.path, part_size(len(items), experiment.scoring.batch_size), kept.location)
     model = Model(experiment.name, str(description["sha256"]), __version__, cutoffs) if dicom_out else None
     outputs = Outputs(explain, model)
-    results.claim(_identity(experiment, description, cutoffs, str(given), items, outputs, results.part_size))
-    if results.scores.exists():
+    files = ["overlay"] * explain + ["secondary_capture", "report"] * dicom_out
+    results.claim(_identity(experiment, description, cutoffs, str(given), items, whole_radiographs, results.part_size))
+    if results.complete(files):
         log.info("the scores in %s are complete", out)
         counts = counts_of(results.scores)
     else:
-        missing = results.missing(len(items))
+        if results.scores.exists():
+            log.info("the scores in %s are complete; what was not asked for then is added", out)
+            results.reopen(len(items))
+        missing = results.missing(len(items), files)
         if missing:
             quiet_ray()
             with ray_session(address):
                 ensure_familiarity(folder)
-                _score_parts(folder, experiment, int(description["size_px"]), outputs, items, results, missing, kept)
-        files = ["overlay"] * explain + ["secondary_capture", "report"] * dicom_out
+                _score_parts(folder, experiment, int(description["size_px"]), outputs, files, items, results, missing, kept)
         counts = results.finish(len(items), cutoffs, files)
-    if explain:
+    if "overlay" in results.files():
         sheet = "contact_sheet.html"
         write_contact_sheet(kept.path / sheet, results.rows(), cutoffs, experiment.name)
         log.info("overlays sorted by probability: %s", below(kept.location, sheet))
@@ -134,10 +145,10 @@ def _identity(
     cutoffs: Mapping[str, float],
     given: str,
     items: Sequence[Item],
-    outputs: Outputs,
+    whole_radiographs: bool,
     size: int,
 ) -> dict[str, Any]:
-    """What makes two scorings the same: network, preparation, cut-offs, and input."""
+    """What makes two scorings the same: network, preparation, cut-offs, and input; not the files that are made beside the scores."""
     training = experiment.training
     return {
         "run": experiment.name,
@@ -149,9 +160,8 @@ def _identity(
         "prepare": experiment.prepare.model_dump(mode="json"),
         "cutoffs": dict(cutoffs),
         "batch_size": size,
-        "explain": outputs.overlays,
         # Where it was not asked for it is not named: folders from before it could be asked for go on.
-        **({"dicom_out": True, "version": __version__} if outputs.model else {}),
+        **({"whole_radiographs": True} if whole_radiographs else {}),
         "input": os.path.abspath(given),
         "radiographs": len(items),
         "files": input_digest(items),
@@ -163,6 +173,7 @@ def _score_parts(
     experiment: Experiment,
     size_px: int,
     outputs: Outputs,
+    files: Sequence[str],
     items: Sequence[Item],
     results: ScoresFolder,
     missing: Sequence[int],
@@ -174,8 +185,9 @@ def _score_parts(
         log.info("going on: %d of %d radiographs are scored", len(items) - left, len(items))
     progress = Progress("scored", left)
     pool = pool_for(experiment, ray.cluster_resources(), len(missing))
-    for number, rows in stream_parts(folder.location, experiment, size_px, outputs, items, missing, results.part_size, pool):
-        results.write_part(number, rows)
+    size = results.part_size
+    for number, rows in stream_parts(folder.location, experiment, size_px, outputs, items, missing, size, pool, results.known):
+        results.write_part(number, rows, files)
         kept.send(results.part(number).relative_to(kept.path).as_posix())
         count_scored(experiment.name, rows["status"].to_pylist())
         progress.advance(len(rows))
@@ -184,6 +196,12 @@ def _score_parts(
 
 def _report(counts: Counter[str], cutoffs: Iterable[str], total: int) -> None:
     log.info("%d radiographs: %d scored, %d could not be", total, counts["ok"], counts["error"])
+    reasons = sorted((-count, key.removeprefix("error:")) for key, count in counts.items() if key.startswith("error:"))
+    for count, reason in reasons:
+        log.info("  %6d %-24s %s", -count, reason, REASONS.get(reason, ""))
+    if not counts["ok"]:
+        log.warning("not one of the %d radiographs could be scored", total)
+        return
     for name in cutoffs:
         log.info(
             "  cut-off %-12s %d called definite sacroiliitis, %d not",

@@ -4,16 +4,30 @@ import glob
 import json
 import logging
 import os
+import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sacro_ray.dataset.tables import read_cohort
 from sacro_ray.errors import UserError
-from sacro_ray.imaging.decode import Box, looks_like_image
+from sacro_ray.imaging.decode import IMAGE_ENDINGS, Box, looks_like_image
+from sacro_ray.learning.boxes import kept_share
 
 log = logging.getLogger("sacro_ray")
+Whole = Literal["scored", "marked", "refused"]
+"""Of a radiograph that is not cut to a box: scored like any other, scored with the remark `not_cropped`, or the error `no_box`."""
+
+
+MARKER = "scoring.json"
+"""In the folder of the results: the note of what was scored, with which network."""
+FILES = {"overlay": "overlays/{:08d}.png", "secondary_capture": "dicom/{:08d}_sc.dcm", "report": "dicom/{:08d}_sr.dcm"}
+"""Column by column, where a radiograph's file goes: named by its place in the input, never by anything of the patient's."""
+OF_SCORING_NAME = re.compile("|".join(pattern.replace("{:08d}", r"\d{8}") for pattern in FILES.values()))
+OF_SCORING, NO_IMAGES = "results of an earlier scoring", "files without a known image ending or a DICOM header"
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,8 @@ class Item:
         offset: In a shard, where the prepared PNG starts, bytes; None for a file of its own, which is still to be prepared.
         size: In a shard, the PNG's length, bytes.
         stamp: What changes with the file: its length, and for a file of its own its time of change.
+        cut: In a shard: it was cut to a box of its table when it was prepared.
+        whole: What becomes of it where it is not cut to a box, see `scoring_boxes`.
     """
 
     input: str
@@ -35,6 +51,8 @@ class Item:
     offset: int | None = None
     size: int | None = None
     stamp: str = ""
+    cut: bool = False
+    whole: Whole = "scored"
 
 
 def list_items(given: str, without: Path) -> list[Item]:
@@ -47,10 +65,14 @@ def list_items(given: str, without: Path) -> list[Item]:
     Raises:
         UserError: There is nothing at the path, or no image in it.
     """
-    path = Path(given)
+    path, left = Path(given), Counter[str]()
     if path.is_dir():
         shards = _shards_in(path)
-        items = [item for shard in shards for item in _samples(shard)] if shards else _images(_files_below(path, without), path)
+        items = (
+            [item for shard in shards for item in _samples(shard)]
+            if shards
+            else _images(_files_below(path, without), path, left)
+        )
     elif path.is_file() and path.suffix.lower() == ".csv":
         items = [
             Item(row.radiograph_id, str(row.path), row.box, stamp=_stamp(row.path))
@@ -59,16 +81,20 @@ def list_items(given: str, without: Path) -> list[Item]:
     elif path.is_file() and path.suffix.lower() == ".tar":
         items = list(_samples(path))
     elif path.is_file():
-        items = _images([path], path.parent)
+        items = _images([path], path.parent, left)
     elif glob.has_magic(given):
         found = sorted(Path(name) for name in glob.glob(given, recursive=True))
-        items = _images([name for name in found if name.is_file() and without not in name.resolve().parents], _fixed_part(path))
+        files = (name for name in found if name.is_file() and without not in name.resolve().parents)
+        items = _images(files, _fixed_part(path), left)
     else:
         raise UserError(f"nothing at {given}; give a folder, a glob in quotes, an image file, a cohort.csv or shards")
     if not items:
+        there = "; ".join(f"{count} {what}" for what, count in left.most_common()) or "no file at all"
         raise UserError(
-            f"no image in {given}: nothing with a known image ending or a DICOM header; give the folder of the radiographs"
+            f"no image in {given}: {there}. Give the folder of the radiographs: {', '.join(sorted(IMAGE_ENDINGS))} or DICOM"
         )
+    for what, count in left.items():
+        log.info("left out: %d %s", count, what)
     return items
 
 
@@ -83,17 +109,28 @@ def _files_below(folder: Path, without: Path) -> Iterator[Path]:
             yield from _files_below(path, without)
 
 
-def _images(files: Iterable[Path], root: Path) -> list[Item]:
+def _images(files: Iterable[Path], root: Path, left: Counter[str]) -> list[Item]:
+    """The images among the files; what was left out, and why, is counted."""
     items: list[Item] = []
-    others = 0
     for file in files:
-        if looks_like_image(file):
+        if is_of_scoring(file):
+            left[OF_SCORING] += 1
+        elif looks_like_image(file):
             items.append(Item(file.relative_to(root).as_posix(), str(file.absolute()), stamp=_stamp(file)))
         else:
-            others += 1
-    if others:
-        log.info("%d other files are left alone (no known image ending and no DICOM header)", others)
+            left[NO_IMAGES] += 1
     return items
+
+
+def is_of_scoring(file: Path) -> bool:
+    """Whether a file is a result of `score`: named as those are, in a folder that lies beside the note of what was scored."""
+    if not OF_SCORING_NAME.fullmatch(f"{file.parent.name}/{file.name}"):
+        return False
+    try:
+        note = json.loads((file.absolute().parents[1] / MARKER).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(note, dict) and {"run", "checkpoint", "files"} <= note.keys()
 
 
 def _stamp(file: Path) -> str:
@@ -133,7 +170,8 @@ def _samples(shard: Path) -> Iterator[Item]:
                     record = json.loads(content.read()) if content else {}
                     offset, size = png.pop(key)
                     name = str(record.get("radiograph_id", key))
-                    yield Item(name, str(shard.absolute()), None, offset, size, stamp=str(size))
+                    cut = "crop" in record and kept_share(record) is not None
+                    yield Item(name, str(shard.absolute()), None, offset, size, stamp=str(size), cut=cut)
     except (tarfile.TarError, ValueError):
         raise UserError(
             f"{shard} is no shard of prepare (a tar file of PNG and JSON members); prepare the cohort again"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sacro_ray.cluster.scoring_inputs import Item
+from sacro_ray.cluster.scoring_inputs import Item, Whole
 from sacro_ray.cluster.scoring_quality import quality_flags, stored_quality_flags
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.geometry import to_square
@@ -45,25 +45,46 @@ def prepare_item(item: Item, experiment: Experiment, size_px: int) -> Prepared:
     try:
         if item.offset is not None:
             pixels = _stored_pixels(item)
-            return Prepared(to_square(pixels, size_px, experiment.model.fit), flags=stored_quality_flags(pixels, size_px))
-        return prepare_bytes(Path(item.path).read_bytes(), experiment, size_px, item.box)
+            whole = _not_cropped(item.cut, item.whole)
+            square = to_square(pixels, size_px, experiment.model.fit)
+            return Prepared(square, flags=(*whole, *stored_quality_flags(pixels, size_px)))
+        return prepare_bytes(Path(item.path).read_bytes(), experiment, size_px, item.box, item.whole)
+    except ExcludedRadiograph as error:
+        return Prepared(None, str(error))
     except OSError as error:
         return Prepared(None, f"unreadable_file: {type(error).__name__}")
     except Exception as error:
         return Prepared(None, f"unexpected: {type(error).__name__}")
 
 
-def prepare_bytes(data: bytes, experiment: Experiment, size_px: int, box: Box | None = None) -> Prepared:
+def prepare_bytes(
+    data: bytes, experiment: Experiment, size_px: int, box: Box | None = None, whole: Whole = "scored"
+) -> Prepared:
     """Prepare the radiograph in a file's bytes; whatever is wrong with it is in the answer, not raised."""
     try:
         radiograph = read_radiograph(data, experiment.prepare, box)
+        height, width = radiograph.source_size
+        cut = experiment.prepare.crop != "none" and box not in (None, (0, 0, width, height))
         square = to_square(radiograph.pixels, size_px, experiment.model.fit)
-        return Prepared(square, flags=quality_flags(radiograph, size_px))
+        return Prepared(square, flags=(*_not_cropped(cut, whole), *quality_flags(radiograph, size_px)))
     except ExcludedRadiograph as error:
         return Prepared(None, str(error))
     except Exception as error:
         # The kind of error alone: its message may quote the header.
         return Prepared(None, f"unexpected: {type(error).__name__}")
+
+
+def _not_cropped(cut: bool, whole: Whole) -> tuple[str, ...]:
+    """The remark on a radiograph that is not cut to a box although the network knows only such.
+
+    Raises:
+        ExcludedRadiograph: It is refused.
+    """
+    if cut or whole == "scored":
+        return ()
+    if whole == "refused":
+        raise ExcludedRadiograph("no_box")
+    return ("not_cropped",)
 
 
 def _stored_pixels(item: Item) -> NDArray[np.uint8]:

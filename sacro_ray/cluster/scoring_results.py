@@ -4,21 +4,24 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sacro_ray.cluster.scoring_inputs import Item
+from sacro_ray.cluster.scoring_inputs import FILES, MARKER, Item
 from sacro_ray.dataset.files import write_atomically
 from sacro_ray.errors import UserError
 from sacro_ray.learning.run_folder import differences, write_whole
 from sacro_ray.locations import below
 
 PARTS = ".parts"
+NO_REPORT = "no_report"
+"""The remark on a DICOM file of which no objects for the archive could be made."""
 
 PART = pa.schema(
     [
@@ -35,8 +38,11 @@ PART = pa.schema(
     ]
 )
 """What a worker answers for each radiograph; `index` is its place in the input, the columns of `FILES` hold bytes of files or null."""
-FILES = {"overlay": "overlays/{:08d}.png", "secondary_capture": "dicom/{:08d}_sc.dcm", "report": "dicom/{:08d}_sr.dcm"}
-"""Column by column, where a radiograph's file goes: named by its place in the input, never by anything of the patient's."""
+KEPT = pa.schema([field.with_type(pa.string()) if field.name in FILES else field for field in PART])
+"""A part on the disk: of the files it holds the paths. Which of `FILES` it was made with stands in its metadata, under `MADE`."""
+MADE = b"sacro_ray.files"
+OUTPUTS = ("explain", "dicom_out", "version")
+"""What scoring.json named in earlier versions. Files beside the scores change none of them and may be asked for at any time."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,12 @@ class ScoresFolder:
         Raises:
             UserError: It holds the scores of another run or another input, or it is a file.
         """
-        marker = self.path / "scoring.json"
+        marker = self.path / MARKER
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self._shown} is a file; give a folder for --out")
         if marker.exists():
-            differing = differences(json.loads(marker.read_text(encoding="utf-8")), identity)
+            before = json.loads(marker.read_text(encoding="utf-8"))
+            differing = differences({key: value for key, value in before.items() if key not in OUTPUTS}, identity)
             if differing:
                 raise UserError(
                     f"{self._shown} holds the scores of another run or input and is kept; it differs in {', '.join(differing[:5])}. "
@@ -88,9 +95,40 @@ class ScoresFolder:
         """The file of a part."""
         return self.path / PARTS / f"{number:08d}.parquet"
 
-    def missing(self, total: int) -> list[int]:
-        """Numbers of the parts that are still to be scored, in order."""
-        return [number for number in range(-(-total // self.part_size)) if not self.part(number).exists()]
+    def missing(self, total: int, files: Iterable[str] = ()) -> list[int]:
+        """Numbers of the parts that are still to be scored, or have not been made with all of these `FILES`, in order."""
+        wanted = set(files)
+        return [number for number in range(-(-total // self.part_size)) if not self._made_with(number, wanted)]
+
+    def _made_with(self, number: int, wanted: Set[str]) -> bool:
+        return self.part(number).exists() and (not wanted or wanted <= _made(pq.read_schema(self.part(number))))
+
+    def complete(self, files: Iterable[str] = ()) -> bool:
+        """Whether the tables are there, with columns for all of these `FILES`."""
+        return self.scores.exists() and set(files) <= set(self.files())
+
+    def files(self) -> list[str]:
+        """Those of `FILES` that the finished tables have; none where they are not finished."""
+        if not self.scores.exists():
+            return []
+        with self.scores.open(newline="", encoding="utf-8") as file:
+            return [name for name in csv.DictReader(file).fieldnames or () if name in FILES]
+
+    def reopen(self, total: int) -> None:
+        """Divide the finished tables into parts again, so that files can be added; the tables stay until `finish` replaces them."""
+        rows, made = self.rows(), self.files()
+        for number in range(-(-total // self.part_size)):
+            first = number * self.part_size
+            some = [{**row, "index": first + place} for place, row in enumerate(islice(rows, self.part_size))]
+            if not self.part(number).exists():
+                self._write(number, pa.Table.from_pylist(some, schema=KEPT), made)
+
+    def known(self, number: int) -> list[dict[str, Any]]:
+        """The rows of a part (columns of `KEPT`) in the order of the input; none where it is not scored."""
+        if not self.part(number).exists():
+            return []
+        rows: list[dict[str, Any]] = pq.read_table(self.part(number)).sort_by("index").to_pylist()
+        return rows
 
     def length(self, number: int, total: int) -> int:
         """How many radiographs a part has."""
@@ -102,8 +140,14 @@ class ScoresFolder:
             for batch in file.iter_batches():
                 yield from batch.to_pylist()
 
-    def write_part(self, number: int, rows: pa.Table) -> None:
-        """Keep the results of a part: the files first, then the rows, which make the part complete."""
+    def write_part(self, number: int, rows: pa.Table, files: Iterable[str] = ()) -> None:
+        """Keep the results of a part: the files first, then the rows, which make the part complete.
+
+        Args:
+            number: Of the part.
+            rows: Columns of `PART`. Where the part is scored already, only the files are taken from them.
+            files: Columns of `FILES` that were asked for.
+        """
         kept, indices = rows, rows["index"].to_pylist()
         for column, pattern in FILES.items():
             names: list[str | None] = []
@@ -112,7 +156,15 @@ class ScoresFolder:
                 if data is not None:
                     write_atomically(self.path / pattern.format(index), data)
             kept = kept.set_column(kept.schema.get_field_index(column), column, pa.array(names, pa.string()))
-        write_whole(self.part(number), lambda temporary: pq.write_table(kept, temporary))
+        made = set(files)
+        if before := self.known(number):
+            made |= _made(pq.read_schema(self.part(number)))
+            kept = pa.Table.from_pylist(_completed(before, kept.to_pylist()), schema=KEPT)
+        self._write(number, kept, made)
+
+    def _write(self, number: int, rows: pa.Table, made: Iterable[str]) -> None:
+        marked = rows.replace_schema_metadata({MADE: " ".join(sorted(made))})
+        write_whole(self.part(number), lambda temporary: pq.write_table(marked, temporary))
 
     def finish(self, total: int, cutoffs: Mapping[str, float], files: Iterable[str] = ()) -> Counter[str]:
         """Put scores.parquet and scores.csv together, a part in memory at a time; the parts are then removed.
@@ -120,12 +172,12 @@ class ScoresFolder:
         Args:
             total: Radiographs of the input.
             cutoffs: Cut-off by name; a radiograph is called positive when probability >= cutoff.
-            files: Columns of `FILES` that were asked for.
+            files: Columns of `FILES` that were asked for; those that finished tables have already stay.
 
         Returns:
-            How many radiographs have which status, and which call at which cut-off.
+            How many radiographs have which status, which error (`error:REASON`), and which call at which cut-off.
         """
-        wanted = set(files)
+        wanted = {*files, *self.files()}
         calls = [pa.field(f"definite_{name}", pa.int8()) for name in cutoffs]
         schema = pa.schema(
             [
@@ -161,7 +213,7 @@ class ScoresFolder:
 
     def _rows(self, numbers: Iterable[int], cutoffs: Mapping[str, float]) -> Iterator[list[dict[str, Any]]]:
         for number in numbers:
-            rows: list[dict[str, Any]] = pq.read_table(self.part(number)).sort_by("index").to_pylist()
+            rows = self.known(number)
             assert [row.pop("index") for row in rows] == list(
                 range(number * self.part_size, number * self.part_size + len(rows))
             )
@@ -192,8 +244,27 @@ def input_digest(items: Sequence[Item]) -> str:
 def _counted(rows: Iterable[Mapping[str, Any]], cutoffs: Iterable[str]) -> Iterator[str]:
     for row in rows:
         yield str(row["status"])
+        if row["status"] == "error":
+            yield f"error:{row['error'].partition(':')[0]}"
         if row["status"] == "ok":
             yield from (f"definite_{name}" for name in cutoffs if int(row[f"definite_{name}"]))
+
+
+def _made(schema: pa.Schema) -> set[str]:
+    """The `FILES` that a part was made with; those of earlier versions do not say, and count as made with none."""
+    return set((schema.metadata or {}).get(MADE, b"").decode().split())
+
+
+def _completed(before: Iterable[dict[str, Any]], after: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a part with the files that another pass has made; what was scored stays as it was."""
+    found = {row["index"]: row for row in after}
+    rows = []
+    for row in before:
+        new = found[row["index"]] if row["status"] == "ok" else {}
+        remarks = [*row["quality"].split(), *(flag for flag in new.get("quality", "").split() if flag == NO_REPORT)]
+        files = {name: row[name] or new.get(name) for name in FILES}
+        rows.append({**row, **files, "quality": " ".join(dict.fromkeys(remarks))})
+    return rows
 
 
 def _as_text(row: Mapping[str, Any]) -> dict[str, Any]:

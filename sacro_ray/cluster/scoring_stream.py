@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from sacro_ray.cluster.scoring_inputs import Item
 from sacro_ray.cluster.scoring_workers import Attempts, Outputs, Reader, ReaderAndScorer, Scorer
 from sacro_ray.config import Experiment
 
+KNOWN = pa.struct([("probability", pa.float64()), ("familiarity", pa.float64()), ("flags", pa.list_(pa.string()))])
+"""A `Scored` of before, of a radiograph that lacks only a file; null for one that is still to be scored."""
 ITEMS = pa.schema(
     [
         ("index", pa.int64()),
@@ -26,6 +28,9 @@ ITEMS = pa.schema(
         ("offset", pa.int64()),
         ("size", pa.int64()),
         ("stamp", pa.string()),
+        ("cut", pa.bool_()),
+        ("whole", pa.string()),
+        ("known", KNOWN),
     ]
 )
 
@@ -62,6 +67,7 @@ def stream_parts(
     parts: Sequence[int],
     size: int,
     pool: Pool,
+    known: Callable[[int], list[dict[str, Any]]] = lambda number: [],
 ) -> Iterator[tuple[int, pa.Table]]:
     """Score parts of the input.
 
@@ -74,12 +80,13 @@ def stream_parts(
         parts: Numbers of the parts to score: part k is `items[k * size : (k + 1) * size]`.
         size: Radiographs a part.
         pool: Who works.
+        known: The rows of a part that was scored before, in order, or none: only files are made of such.
 
     Yields:
         Number and rows (columns of `PART`) of each part, whole, each once, in the order in which they are done.
     """
     waiting: dict[int, list[pa.Table]] = {}
-    for table in _blocks(run, experiment, size_px, outputs, _tables(items, parts, size), size, pool):
+    for table in _blocks(run, experiment, size_px, outputs, _tables(items, parts, size, known), size, pool):
         for number in table["part"].unique().to_pylist():
             waiting.setdefault(number, []).append(table.filter(pc.equal(table["part"], number)).drop_columns("part"))
             if sum(len(rows) for rows in waiting[number]) == len(items[number * size : (number + 1) * size]):
@@ -112,12 +119,21 @@ def _blocks(
     yield from scored.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
-def _tables(items: Sequence[Item], parts: Iterable[int], size: int) -> list[pa.Table]:
+def _tables(
+    items: Sequence[Item], parts: Iterable[int], size: int, known: Callable[[int], list[dict[str, Any]]]
+) -> list[pa.Table]:
     """The parts as tables of `ITEMS`; each becomes a block of the stream."""
     tables = []
     for part in parts:
+        before = {
+            row["index"]: {
+                "probability": row["probability"], "familiarity": row["familiarity"], "flags": row["quality"].split(),
+            }
+            for row in known(part)
+            if row["status"] == "ok"
+        }  # fmt: skip
         rows = [
-            asdict(item) | {"index": index, "part": part}
+            asdict(item) | {"index": index, "part": part, "known": before.get(index)}
             for index, item in enumerate(items[part * size : (part + 1) * size], start=part * size)
         ]
         tables.append(pa.Table.from_pylist(rows, schema=ITEMS))

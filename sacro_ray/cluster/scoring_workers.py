@@ -13,7 +13,7 @@ from sacro_ray.cluster.scoring_inputs import Item
 from sacro_ray.cluster.scoring_network import Scored, ScoringNetwork
 from sacro_ray.cluster.scoring_overlays import as_png
 from sacro_ray.cluster.scoring_reading import Prepared, prepare_apart, prepare_here
-from sacro_ray.cluster.scoring_results import PART
+from sacro_ray.cluster.scoring_results import NO_REPORT, PART
 from sacro_ray.config import Experiment
 from sacro_ray.imaging.results_dicom import Objects, is_dicom_file, result_objects
 from sacro_ray.imaging.results_model import Model
@@ -61,10 +61,10 @@ class Reader:
         """Read a part.
 
         Args:
-            part: Columns of `Item`, `index` and `part`.
+            part: Columns of `ITEMS`.
 
         Returns:
-            `index`, `part`, `input`, `error`, `quality`, `file` (the path, of a file of its own), and `square` (bytes, row by row).
+            `index`, `part`, `known`, `input`, `error`, `quality`, `file` (the path, of a file of its own), `square` (bytes, row by row).
         """
         items = [item_of(row) for row in part.select(list(Item.__dataclass_fields__)).to_pylist()]
         numbers = part["part"].unique().to_pylist()
@@ -78,6 +78,7 @@ class Reader:
             {
                 "index": part["index"],
                 "part": part["part"],
+                "known": part["known"],
                 "input": part["input"],
                 "error": pa.array([radiograph.error for radiograph in prepared], pa.string()),
                 "quality": pa.array([" ".join(radiograph.flags) for radiograph in prepared], pa.string()),
@@ -103,7 +104,10 @@ class Scorer:
         readable = [number for number, row in enumerate(rows) if row["square"] is not None]
         if readable:
             images = np.stack([self._image(rows[number]["square"]) for number in readable])
-            found = dict(zip(readable, self.network.score(images), strict=True))
+            found = {number: Scored(**known) for number in readable if (known := rows[number]["known"])}
+            if len(found) < len(readable):
+                # All are scored in one batch, and those that were scored before keep what was found then.
+                found = dict(zip(readable, self.network.score(images), strict=True)) | found
             if self.outputs != Outputs():
                 pictures = dict(zip(readable, self.network.overlays(images), strict=True))
         answers = [self._answer(row, found.get(number), pictures.get(number)) for number, row in enumerate(rows)]
@@ -114,7 +118,7 @@ class Scorer:
         answer = {name: row[name] for name in ("index", "input", "error", "quality")}
         if scored is None:
             return {**answer, "status": "error"}
-        flags = [*row["quality"].split(), *scored.flags]
+        flags = list(dict.fromkeys([*row["quality"].split(), *scored.flags]))
         objects, failed = self._objects(row["file"], scored, flags, picture)
         return {
             **answer,
@@ -141,7 +145,7 @@ class Scorer:
         except Exception:
             # Whatever it says may quote the header. The score stands.
             objects = None
-        return objects, [] if objects else ["no_report"]
+        return objects, [] if objects else [NO_REPORT]
 
     def _image(self, square: bytes) -> NDArray[np.uint8]:
         return np.frombuffer(square, dtype=np.uint8).reshape(self.network.size_px, self.network.size_px)

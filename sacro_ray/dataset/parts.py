@@ -89,7 +89,7 @@ def write_shard(
             except ExcludedRadiograph as error:
                 excluded[radiograph.radiograph_id] = error.reason
                 continue
-            add_sample(tar, radiograph.key, png_bytes(image.pixels), record_of(shard, radiograph, image))
+            add_sample(tar, radiograph.key, png_bytes(image.pixels), record_of(shard, radiograph, image, settings))
             written.append(
                 Written(
                     radiograph_id=radiograph.radiograph_id,
@@ -134,7 +134,7 @@ def sources_digest(shard: PlannedShard) -> str:
     return digest.hexdigest()
 
 
-def record_of(shard: PlannedShard, radiograph: PlannedRadiograph, image: Radiograph) -> dict[str, Any]:
+def record_of(shard: PlannedShard, radiograph: PlannedRadiograph, image: Radiograph, settings: Prepare) -> dict[str, Any]:
     """The JSON member of a sample. Of a DICOM header it holds the allowed fields alone."""
     return {
         "radiograph_id": radiograph.radiograph_id,
@@ -154,7 +154,9 @@ def record_of(shard: PlannedShard, radiograph: PlannedRadiograph, image: Radiogr
         "notes": list(image.notes),
         "source_height": image.source_size[0],
         "source_width": image.source_size[1],
+        # What was kept, and the table's box, which `crop = "collimation"` cuts further.
         "crop": list(image.box),
+        "box": list(radiograph.box) if radiograph.box and settings.crop != "none" else None,
         "header": image.header,
         "simulated": image.simulated or radiograph.simulated,
     }

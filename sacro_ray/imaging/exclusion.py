@@ -21,6 +21,7 @@ REASONS = {
     "zero_size": "no rows or no columns",
     "too_large": "more pixels than any radiograph has",
     "crop_outside": "the table's crop box does not lie within the image",
+    "no_box": "no crop box smaller than the picture, and the run was trained on radiographs cut to boxes",
     "blank": "one single grey level",
     # the readings
     "no_reading": "none of the readers who decide has read it",

@@ -21,6 +21,7 @@ from sacro_ray.dataset.batches import batch_sizes
 from sacro_ray.dataset.streaming import ahead
 from sacro_ray.errors import UserError
 from sacro_ray.learning.augmentation import augment
+from sacro_ray.learning.boxes import Boxes, boxes_in
 from sacro_ray.learning.data import StageData, check_classes, data_digests, open_stage
 from sacro_ray.learning.inference import area_under_roc, score_split
 from sacro_ray.learning.network import SacroiliitisNet, build_network, empty_network, folded
@@ -61,7 +62,9 @@ class TrainingRun:
         self.phase_auc = -1.0
         self.phase_best: dict[str, Tensor] = {}
         self._next_state_at = 0.0
-        self.digests = data_digests(experiment, experiment.cohorts_of("development"))
+        self.cohorts = experiment.cohorts_of("development")
+        self.digests = data_digests(experiment, self.cohorts)
+        self.boxes: Boxes | None = None
         torch.manual_seed(experiment.seed)
         network = build_network(experiment.model)
         if self.training.synchronised_batch_norm and place.ranks > 1:
@@ -81,6 +84,7 @@ class TrainingRun:
                 continue
             data = open_stage(self.experiment, phase.size_px)
             check_classes(data)
+            self.boxes = boxes_in(self.experiment.prepare.shards, self.cohorts, data.training.records)
             if done < phase.first_epoch:
                 if self.phase_best:
                     self.network.load_state_dict(self.phase_best)
@@ -233,7 +237,8 @@ class TrainingRun:
         if auc > self.best_auc:
             self.best_auc = auc
             if self.place.first:
-                self.folder.save_best(self.phase_best, describe(self.experiment, self.digests, self.place.device, row))
+                described = describe(self.experiment, self.digests, self.place.device, row, self.boxes)
+                self.folder.save_best(self.phase_best, described)
         self.history.append(row)
         if self.place.first:
             if due:

@@ -4,6 +4,7 @@ import importlib.metadata
 import platform
 import subprocess
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from sacro_ray import __version__
 from sacro_ray.config import Experiment
+from sacro_ray.learning.boxes import Boxes
 from sacro_ray.learning.place import resolved_precision
 
 PACKAGES = ("torch", "torchvision", "ray", "numpy", "pydicom")
@@ -19,7 +21,7 @@ SOURCE = Path(__file__).resolve().parents[2]
 
 
 def describe(
-    experiment: Experiment, digests: Mapping[str, str], device: torch.device, row: Mapping[str, Any]
+    experiment: Experiment, digests: Mapping[str, str], device: torch.device, row: Mapping[str, Any], boxes: Boxes | None
 ) -> dict[str, Any]:
     """What stands beside the best weights, in best.json.
 
@@ -28,11 +30,13 @@ def describe(
         digests: SHA-256 of each cohort's shards.
         device: Where it was trained.
         row: Of history.csv, the epoch of the weights.
+        boxes: How the training radiographs were cut; None where the shards do not say.
     """
     return {
         "schema_version": 1, "epoch": row["epoch"], "auc": row["val_auc"], "size_px": row["size_px"],
         "stage": row["stage"], "phase": row["phase"], "seed": experiment.seed, "data": dict(digests),
         "precision": resolved_precision(device, experiment.training.precision),
+        "boxes": None if boxes is None else asdict(boxes),
         "config": experiment.as_dict(),
         "versions": {"sacro_ray": __version__, "python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in PACKAGES},

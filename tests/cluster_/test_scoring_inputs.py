@@ -42,7 +42,7 @@ def names(given: object, without: Path = Path("/nowhere")) -> list[str]:
 def test_every_image_of_a_folder_is_listed_once_in_the_order_of_paths(films, caplog):
     with caplog.at_level(logging.INFO):
         assert names(films) == EXPECTED
-    assert "2 other files" in caplog.text
+    assert "left out: 2 files without a known image ending" in caplog.text
 
 
 def test_the_folder_of_the_results_is_not_searched(films):

@@ -253,6 +253,7 @@ def test_best_json_says_how_the_weights_came_about(experiment, tmp_path):
     )
     train(cut, tmp_path / "run")
     description = json.loads((tmp_path / "run" / "checkpoints" / "best.json").read_text())
+    assert description["boxes"] == {"share": 0.0, "width": None, "height": None}, "its table has no boxes"
     assert build_experiment(description["config"]) == cut
     assert {"torch", "ray", "sacro_ray"} <= description["versions"].keys()
     assert len(description["data"]["ours"]) == 64

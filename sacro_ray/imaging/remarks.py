@@ -1,0 +1,32 @@
+"""What a reader of a score should know of the radiograph before the number, in words: for the page, the contact sheet, DICOM objects."""
+
+from collections.abc import Iterable
+
+REMARKS = {
+    "not_cropped": "Not cut to the joints as the radiographs of training were: do not rely on this score.",
+    "unfamiliar": "Unlike the radiographs of training: do not rely on this score.",
+    "other_body_part": "The header names another body part.",
+    "view_not_frontal": "The header names a view that is not frontal.",
+    "one_side_only": "The header says that only one side is shown.",
+    "simulated": "Not a patient: drawn by a program.",
+    "low_contrast": "Hardly any contrast.",
+    "saturated": "A quarter of the picture is white, without detail.",
+    "small": "A small picture, enlarged for the network.",
+    "spoilt_window": "The window in the header was of no use; the grey levels are an estimate.",
+    "no_report": "No report for the archive: the header lacks the UIDs that it must refer to.",
+}
+"""By flag, the gravest first."""
+
+
+def in_words(flags: Iterable[str]) -> list[str]:
+    """A sentence for each flag, the gravest first; flags without one of their own as they are."""
+    given = list(flags)
+    unknown = [f"{flag.replace('_', ' ').capitalize()}." for flag in given if flag not in REMARKS]
+    return [words for flag, words in REMARKS.items() if flag in given] + unknown
+
+
+def familiarity_in_words(familiarity: float | None) -> str:
+    """Familiarity, percent, as a sentence; None where the run does not know it."""
+    if familiarity is None:
+        return "How familiar it is to the network is not known."
+    return f"{familiarity:.1f} % of the validation radiographs lie at least as far from those of training."
