@@ -1,15 +1,22 @@
-"""What every command shares: its arguments, its log on standard error, its exit status."""
+"""What every command shares: its arguments, its log on standard error, its exit status.
+
+Imported before anything that takes time, so that Ctrl-C is heard while the rest is imported.
+"""
 
 import argparse
 import logging
+import os
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
-from sacro_ray.config import Experiment, load_experiment, parse_experiment
-from sacro_ray.dataset.store import Store
+from sacro_ray import interruption
 from sacro_ray.errors import UserError
-from sacro_ray.locations import checked_location, in_store
+
+if TYPE_CHECKING:
+    from sacro_ray.config import Experiment
 
 log = logging.getLogger("sacro_ray")
 
@@ -34,8 +41,12 @@ def add_common(arguments: argparse.ArgumentParser) -> None:
     )
 
 
-def experiment_of(given: str, overrides: Sequence[str]) -> Experiment:
+def experiment_of(given: str, overrides: Sequence[str]) -> "Experiment":
     """The experiment file at a path or, as the best.toml of a sweep in a bucket, at an address; the errors of `load_experiment`."""
+    from sacro_ray.config import load_experiment, parse_experiment
+    from sacro_ray.dataset.store import Store
+    from sacro_ray.locations import checked_location, in_store
+
     place = checked_location(given)
     if not in_store(place):
         return load_experiment(place, overrides)
@@ -46,22 +57,70 @@ def experiment_of(given: str, overrides: Sequence[str]) -> Experiment:
     return parse_experiment(content, overrides, source=place)
 
 
-def run(main: Callable[[list[str]], Path | str | None], argv: list[str] | None = None) -> None:
-    """Run a command: print the path it answers as the last line of standard output, and exit 0, 1 or 2.
+def run(
+    main: Callable[[list[str]], Path | str | None],
+    argv: list[str] | None = None,
+    kept: str = "what is complete is kept",
+    goes_on: bool = True,
+) -> None:
+    """Run a command: print the path that it returns as the last line of standard output, and exit with 0, 1, 2, 130 or 143.
 
-    A `UserError` is one message on standard error and status 2. Ctrl-C is status 130 and one line. Anything else keeps its traceback.
+    A `UserError` is one message on standard error and status 2. Ctrl-C is status 130 and one line, SIGTERM the same with 143. Anything
+    else keeps its traceback.
+
+    Args:
+        main: Parses, validates and calls.
+        argv: Its arguments; by default those of the process.
+        kept: What is kept when the command is interrupted, for the line that says so.
+        goes_on: Whether the command, given again, goes on with what is kept.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
+    with interruption.heard(kept, goes_on) as heard:
+        _set_up_log()
+        try:
+            result = main(sys.argv[1:] if argv is None else argv)
+        except BaseException as error:
+            if heard.number is not None or isinstance(error, KeyboardInterrupt):
+                heard.say()
+                raise SystemExit(heard.status) from None
+            if isinstance(error, UserError):
+                print(wrapped(f"error: {error}", sys.stderr), file=sys.stderr)
+                raise SystemExit(2) from None
+            raise
+        if result is not None:
+            print(result, flush=True)
+
+
+def _set_up_log() -> None:
+    handler = _Wrapping(sys.stderr)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(message)s", force=True)
     logging.captureWarnings(True)
     # It tells at INFO that it looks through the machine's fonts.
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
+
+
+class _Wrapping(logging.StreamHandler[TextIO]):
+    """Wraps what goes to a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return wrapped(super().format(record), self.stream)
+
+
+def wrapped(text: str, stream: TextIO) -> str:
+    """The text with lines broken between words for a terminal; for a file or a pipe as it is, so that a log can be searched.
+
+    A word that is longer than a line, such as a path, stays whole.
+    """
+    if not stream.isatty():
+        return text
     try:
-        result = main(sys.argv[1:] if argv is None else argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted; what is complete is kept, start the same command again to go on", file=sys.stderr)
-        raise SystemExit(130) from None
-    if result is not None:
-        print(result, flush=True)
+        width = os.get_terminal_size(stream.fileno()).columns
+    except OSError:
+        width = 0
+    return "\n".join(_fit(line, width or 80) for line in text.split("\n"))
+
+
+def _fit(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    indent = line[: len(line) - len(line.lstrip())] + "  "
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -2,9 +2,12 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sacro_ray import command
-from sacro_ray.config import Experiment, load_experiment
+
+if TYPE_CHECKING:
+    from sacro_ray.config import Experiment
 
 EXPERIMENT = Path(__file__).parent / "simulation" / "demo.toml"
 DEVELOPMENT_PATIENTS, TEST_PATIENTS = 500, 160
@@ -14,7 +17,7 @@ log = logging.getLogger("sacro_ray")
 
 
 def main(argv: list[str]) -> str | Path:
-    """Simulate, prepare, train, tune, evaluate and score; answers the report's path."""
+    """Simulate, prepare, train, tune, evaluate and score; returns the report's path."""
     parser = command.parser(
         "demo",
         "The whole path on simulated cohorts: simulate, prepare, tune, train, evaluate, score. No input, no download, two CPU cores,\n"
@@ -27,6 +30,7 @@ def main(argv: list[str]) -> str | Path:
     command.add_common(parser)
     arguments = parser.parse_args(argv)
     experiment = demo_experiment(arguments.out, arguments.set)
+    log.info("demo: six steps on simulated radiographs -> %s", arguments.out)
 
     from sacro_ray.cluster.final_evaluation import evaluate_run
     from sacro_ray.cluster.preparation import prepare_cohorts
@@ -65,8 +69,10 @@ def main(argv: list[str]) -> str | Path:
     return report
 
 
-def demo_experiment(out: Path, overrides: list[str]) -> Experiment:
+def demo_experiment(out: Path, overrides: list[str]) -> "Experiment":
     """The demo's experiment with all of its paths below `out`."""
+    from sacro_ray.config import load_experiment
+
     paths = [
         *(
             f"cohorts.{cohort}.{key}={out.as_posix()}/data/{cohort}/{name}.csv"
@@ -80,7 +86,7 @@ def demo_experiment(out: Path, overrides: list[str]) -> Experiment:
 
 def cli(argv: list[str] | None = None) -> None:
     """Entry of the command."""
-    command.run(main, argv)
+    command.run(main, argv, kept="finished steps are kept, and what is finished of this one")
 
 
 if __name__ == "__main__":

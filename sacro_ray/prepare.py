@@ -1,10 +1,12 @@
 """`prepare`: cohort tables and image files to WebDataset shards."""
 
+import logging
 from pathlib import Path
 
 from sacro_ray import command
-from sacro_ray.config import load_experiment
 from sacro_ray.locations import as_given, checked_location
+
+log = logging.getLogger("sacro_ray")
 
 
 def main(argv: list[str]) -> str | Path:
@@ -20,6 +22,7 @@ def main(argv: list[str]) -> str | Path:
     command.add_common(arguments)
     options = arguments.parse_args(argv)
     if options.verify is not None:
+        log.info("prepare: checking %s", options.verify)
         from sacro_ray.dataset.completion import log_flow
         from sacro_ray.dataset.manifest import verify
 
@@ -28,7 +31,10 @@ def main(argv: list[str]) -> str | Path:
         return folder
     if options.experiment is None:
         arguments.error("give an experiment file, or --verify with a prepared cohort")
+    from sacro_ray.config import load_experiment
+
     experiment = load_experiment(options.experiment, options.set)
+    log.info("prepare: %s -> %s", options.experiment, experiment.prepare.shards)
     from sacro_ray.cluster.preparation import prepare_cohorts
 
     return prepare_cohorts(experiment, options.address)
@@ -36,7 +42,7 @@ def main(argv: list[str]) -> str | Path:
 
 def cli(argv: list[str] | None = None) -> None:
     """Run the command."""
-    command.run(main, argv)
+    command.run(main, argv, kept="finished shards are kept")
 
 
 if __name__ == "__main__":

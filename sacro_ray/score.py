@@ -1,9 +1,12 @@
 """`score --run RUN_DIR --input PATH --out DIR`: probabilities and calls for a new cohort."""
 
+import logging
 from pathlib import Path
 
 from sacro_ray import command
 from sacro_ray.locations import as_given, checked_location
+
+log = logging.getLogger("sacro_ray")
 
 
 def main(argv: list[str]) -> str | Path:
@@ -39,6 +42,7 @@ def main(argv: list[str]) -> str | Path:
     )
     command.add_common(parser)
     arguments = parser.parse_args(argv)
+    log.info("score: %s with %s -> %s", arguments.input, arguments.run, arguments.out)
     from sacro_ray.cluster.scoring import score_input
 
     return score_input(
@@ -55,7 +59,7 @@ def main(argv: list[str]) -> str | Path:
 
 def cli(argv: list[str] | None = None) -> None:
     """Entry of the command."""
-    command.run(main, argv)
+    command.run(main, argv, kept="scored radiographs are kept")
 
 
 if __name__ == "__main__":

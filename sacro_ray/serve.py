@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import logging
-import signal
 import sys
 import threading
 
@@ -38,9 +37,9 @@ def main(argv: list[str]) -> None:
     )
     command.add_common(parser)
     arguments = parser.parse_args(argv)
+    log.info("serve: %s at %s port %d", arguments.run, arguments.host, arguments.port)
     from sacro_ray.cluster.serving import served
 
-    ended = threading.Event()
     results = sys.stdout
     # Ray says there what belongs in the log.
     with (
@@ -54,13 +53,9 @@ def main(argv: list[str]) -> None:
             int(arguments.largest_upload * 2**20),
         ) as url,
     ):
-        # Only now: Ray, when it starts, sets handlers of its own.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: ended.set())
         print(url, file=results, flush=True)
         log.info("serving until Ctrl-C; research use only")
-        ended.wait()
-        log.info("ending")
+        threading.Event().wait()
 
 
 def _port(text: str) -> int:
@@ -81,7 +76,7 @@ def _mebibytes(text: str) -> float:
 
 def cli(argv: list[str] | None = None) -> None:
     """Entry of the command."""
-    command.run(main, argv)
+    command.run(main, argv, kept="the page is closed, and nothing uploaded was kept", goes_on=False)
 
 
 if __name__ == "__main__":

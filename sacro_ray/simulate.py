@@ -4,14 +4,14 @@ import logging
 from pathlib import Path
 
 from sacro_ray import command
-from sacro_ray.simulation.cohort import write_cohorts
-from sacro_ray.simulation.studies import PROOF
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: list[str]) -> Path:
-    """Write the simulated cohorts; answers their folder."""
+    """Write the simulated cohorts; returns their folder."""
+    from sacro_ray.simulation.studies import PROOF
+
     arguments = command.parser(
         "simulate",
         "Draw simulated pelvic radiographs of two studies, with readers and baseline characteristics, in the input format of prepare.",
@@ -30,6 +30,9 @@ def main(argv: list[str]) -> Path:
     arguments.add_argument("--size-px", type=int, default=640, help="longest side of a radiograph (default: %(default)s)")
     arguments.add_argument("--workers", type=int, help="processes (default: one a CPU)")
     given = arguments.parse_args(argv)
+    log.info("simulate: %d radiographs, and a second cohort -> %s", given.patients, given.out)
+    from sacro_ray.simulation.cohort import write_cohorts
+
     write_cohorts(given.out, given.patients, given.test_patients, given.seed, given.size_px, given.workers)
     log.info("two simulated cohorts; truth.csv beside each cohort.csv holds the grades that were drawn")
     return Path(given.out)
@@ -37,7 +40,7 @@ def main(argv: list[str]) -> Path:
 
 def cli(argv: list[str] | None = None) -> None:
     """Run the command; see `command.run` for its exit status."""
-    command.run(main, argv)
+    command.run(main, argv, kept="finished radiographs are kept")
 
 
 if __name__ == "__main__":

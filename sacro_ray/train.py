@@ -1,12 +1,17 @@
 """`train EXPERIMENT.toml`: shards into a trained network and its run folder."""
 
+import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sacro_ray import command
-from sacro_ray.config import Experiment
-from sacro_ray.learning.stages import plan
-from sacro_ray.locations import checked_location
+from sacro_ray.locations import below, checked_location
+
+if TYPE_CHECKING:
+    from sacro_ray.config import Experiment
+
+log = logging.getLogger("sacro_ray")
 
 
 def main(argv: list[str]) -> Path | str:
@@ -30,13 +35,17 @@ def main(argv: list[str]) -> Path | str:
     if arguments.dry_run:
         print(experiment.as_toml(), file=sys.stdout)
         return describe_plan(experiment)
+    runs = checked_location(arguments.runs)
+    log.info("train: %s -> %s", arguments.experiment, below(runs, experiment.name))
     from sacro_ray.cluster.training import train
 
-    return train(experiment, checked_location(arguments.runs), arguments.address)
+    return train(experiment, runs, arguments.address)
 
 
-def describe_plan(experiment: Experiment) -> str:
-    """The phases of a run, a line each, as comments below the configuration."""
+def describe_plan(experiment: "Experiment") -> str:
+    """The phases of a run, one line each, as comments below the configuration."""
+    from sacro_ray.learning.stages import plan
+
     lines = [
         f"# epochs {phase.first_epoch}-{phase.last_epoch}: {phase.size_px} px, batch {phase.batch_size}, "
         f"{'head alone' if phase.name == 'frozen' else 'all layers'}, learning rate {phase.lr}"
@@ -47,7 +56,7 @@ def describe_plan(experiment: Experiment) -> str:
 
 def cli(argv: list[str] | None = None) -> None:
     """Entry of the command."""
-    command.run(main, argv)
+    command.run(main, argv, kept="finished epochs are kept")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """`tune EXPERIMENT.toml`: an Optuna sweep on Ray Tune."""
 
+import logging
 import sys
 from pathlib import Path
 
 from sacro_ray import command
-from sacro_ray.locations import checked_location
+from sacro_ray.locations import below, checked_location
+
+log = logging.getLogger("sacro_ray")
 
 
 def main(argv: list[str]) -> str | Path:
@@ -24,10 +27,12 @@ def main(argv: list[str]) -> str | Path:
     arguments = parser.parse_args(argv)
     overrides = [*arguments.set, *([f"search.trials={arguments.trials}"] if arguments.trials is not None else [])]
     experiment = command.experiment_of(arguments.experiment, overrides)
+    runs = checked_location(arguments.runs)
+    log.info("tune: %s -> %s", arguments.experiment, below(runs, f"{experiment.name}-sweep"))
     from sacro_ray.cluster.search import AllTrialsFailedError, search
 
     try:
-        return search(experiment, checked_location(arguments.runs), arguments.resume, arguments.address)
+        return search(experiment, runs, arguments.resume, arguments.address)
     except AllTrialsFailedError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -35,7 +40,7 @@ def main(argv: list[str]) -> str | Path:
 
 def cli(argv: list[str] | None = None) -> None:
     """Entry of the command."""
-    command.run(main, argv)
+    command.run(main, argv, kept="finished trials and epochs are kept")
 
 
 if __name__ == "__main__":

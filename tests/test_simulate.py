@@ -17,7 +17,7 @@ def test_wrong_input_ends_with_status_2_and_one_message(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         simulate.cli([str(tmp_path / "new"), "--patients", "0"])
     assert stopped.value.code == 2
-    assert capsys.readouterr().err.startswith("error: patients is 0; allowed are 1 to")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: patients is 0; allowed are 1 to")
 
 
 def test_help_has_an_example(capsys):

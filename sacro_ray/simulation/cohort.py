@@ -9,6 +9,7 @@ import io
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -157,7 +158,13 @@ def _in_processes(work: Callable[[Chunk], int], chunks: list[Chunk], processes: 
         return
     # Spawned, not forked: the caller may run threads.
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(work, chunks)
+        # Ctrl-C is this process's: those that are started while it is held back never hear it, and end with the chunk at hand.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            results = pool.map(work, chunks)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        yield from results
 
 
 def _write_chunk(out: Path, seed: int, size_px: int, chunk: Chunk) -> int:
