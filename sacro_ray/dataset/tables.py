@@ -1,6 +1,6 @@
 """Read a cohort's two tables, cohort.csv and readings.csv, and refuse what cannot be right."""
 
-import csv
+import logging
 import math
 import re
 from collections import Counter
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from sacro_ray.config import Cohort
+from sacro_ray.dataset.csv_table import CsvTable, read_table
 from sacro_ray.errors import UserError, listed
 from sacro_ray.imaging.decode import Box
 from sacro_ray.imaging.grading import ReadingError, positive
 
+log = logging.getLogger("sacro_ray")
 REQUIRED = ("radiograph_id", "patient_id", "path")
 CROP = ("crop_left", "crop_top", "crop_right", "crop_bottom")
 GRADES = ("grade_right", "grade_left", "grade", "definite")
@@ -53,20 +55,20 @@ def read_cohort(path: Path, role: str) -> list[CohortRow]:
         UserError: The table is missing or empty, lacks a column, repeats a radiograph_id, names a file that is not there, or
             holds a split, a patient or a crop box that cannot be.
     """
-    rows = _read(path, REQUIRED)
-    _refuse_blanks(path, rows, REQUIRED)
+    table = read_table(path, REQUIRED)
+    rows = table.rows
+    _refuse_blanks(table, REQUIRED)
     names = [row["radiograph_id"] for row in rows]
-    _refuse(path, "radiograph_id occurs more than once; keep one row a radiograph", _repeated(names))
-    columns = list(rows[0])
-    given_crop = [column for column in CROP if column in columns]
+    _refuse(path, "radiograph_id occurs more than once; keep one row per radiograph", _repeated(names))
+    given_crop = [column for column in CROP if column in table.columns]
     if given_crop and len(given_crop) < len(CROP):
         raise UserError(f"{path}: has {', '.join(given_crop)} only; a crop needs all of {', '.join(CROP)}")
     missing = [row["radiograph_id"] for row in rows if not (path.parent / row["path"]).is_file()]
     _refuse(path, "path leads to no file (paths are relative to the table)", missing)
     splits = [_split(path, row, role) for row in rows]
-    boxes = [_box(path, row) if given_crop else None for row in rows]
-    further = [column for column in columns if column not in (*REQUIRED, *CROP, "split", "simulated")]
-    values = {column: _as_numbers([row[column] for row in rows]) for column in further}
+    boxes = [_box(table, row) if given_crop else None for row in rows]
+    further = [column for column in table.columns if column not in (*REQUIRED, *CROP, "split", "simulated")]
+    values = {column: _as_numbers(table, column) for column in further}
     result = [
         CohortRow(
             row["radiograph_id"],
@@ -75,21 +77,25 @@ def read_cohort(path: Path, role: str) -> list[CohortRow]:
             splits[i],
             boxes[i],
             {column: values[column][i] for column in further},
-            row.get("simulated", "").lower() in ("1", "true", "yes"),
+            row.get("simulated", "").lower() in ("1", "1.0", "true", "yes"),
         )
         for i, row in enumerate(rows)
     ]
+    _refuse_torn_patients(path, result)
+    return result
+
+
+def _refuse_torn_patients(path: Path, rows: list[CohortRow]) -> None:
     by_patient: dict[str, set[str]] = {}
-    for entry in result:
+    for entry in rows:
         if entry.split:
             by_patient.setdefault(entry.patient_id, set()).add(entry.split)
-    torn = [entry.radiograph_id for entry in result if len(by_patient.get(entry.patient_id, ())) > 1]
+    torn = [entry.radiograph_id for entry in rows if len(by_patient.get(entry.patient_id, ())) > 1]
     _refuse(
         path,
         "the column split puts a patient into both train and validation; give all radiographs of a patient one split",
         torn,
     )
-    return result
 
 
 def read_readings(path: Path, cohort: Cohort, radiographs: Iterable[str]) -> tuple[dict[str, dict[str, int]], int]:
@@ -108,9 +114,10 @@ def read_readings(path: Path, cohort: Cohort, radiographs: Iterable[str]) -> tup
         UserError: The table is missing, lacks the rule's columns, names an unknown reader, repeats a reading, or holds a grade that
             cannot be.
     """
-    rows = _read(path, ("radiograph_id", "reader"))
-    _refuse_blanks(path, rows, ("radiograph_id", "reader"))
-    columns = [column for column in GRADES if column in rows[0]]
+    table = read_table(path, ("radiograph_id", "reader"), names=("reader",))
+    rows = table.rows
+    _refuse_blanks(table, ("radiograph_id", "reader"))
+    columns = [column for column in GRADES if column in table.columns]
     if not columns:
         raise UserError(
             f"{path}: no column of grades; the rule {cohort.rule} needs one of: grade_right and grade_left, grade, definite"
@@ -122,49 +129,53 @@ def read_readings(path: Path, cohort: Cohort, radiographs: Iterable[str]) -> tup
         )
     _refuse(
         path,
-        "a reader has read a radiograph twice; keep one row a radiograph and reader",
+        "a reader has read a radiograph twice; keep one row per radiograph and reader",
         {radiograph for radiograph, _ in _repeated((row["radiograph_id"], row["reader"]) for row in rows)},
     )
-    known, elsewhere = set(radiographs), 0
+    known = set(radiographs)
+    _explain_unknown(path, cohort.table, {row["radiograph_id"] for row in rows}, known)
     readings: dict[str, dict[str, int]] = {}
     wrong: dict[str, list[str]] = {}
     for row in rows:
         name = row["radiograph_id"]
         if name not in known:
-            elsewhere += 1
             continue
         try:
-            grades = {column: _grade(column, row[column]) for column in columns if row[column] != ""}
+            grades = {column: _grade(table, column, row[column]) for column in columns if row[column]}
             if grades:
                 readings.setdefault(name, {})[row["reader"]] = positive(cohort.rule, grades)
         except ReadingError as error:
             wrong.setdefault(str(error), []).append(name)
     for problem, names in wrong.items():
         _refuse(path, problem, names)
-    return readings, elsewhere
+    return readings, sum(row["radiograph_id"] not in known for row in rows)
 
 
-def _read(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True, restkey="", restval="\0")
-            rows = [{key.strip(): value for key, value in row.items()} for row in reader]
-            columns = [column.strip() for column in reader.fieldnames or ()]
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"no table at {path}; give its path relative to the working directory") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a CSV table in UTF-8: {type(error).__name__}; save it again as CSV (UTF-8)") from None
-    missing = [column for column in required if column not in columns]
-    if missing:
-        hint = "; its columns seem to be separated by semicolons, save it with commas" if any(";" in c for c in columns) else ""
-        raise UserError(f"{path}: the column {', '.join(missing)} is missing; there are {', '.join(columns) or 'none'}{hint}")
-    _refuse(path, "a column occurs twice", _repeated(columns))
-    if not rows:
-        raise UserError(f"{path} has a header but no row")
-    for line, row in enumerate(rows, start=2):
-        if "" in row or "\0" in row.values():
-            raise UserError(f"{path}: row {line} has not as many values as the header has columns")
-    return [{key: value.strip() for key, value in row.items()} for row in rows]
+def _explain_unknown(path: Path, table: str, read: set[str], known: set[str]) -> None:
+    """Say why readings may have met no radiograph: a program that took the ids for numbers has cut them.
+
+    Raises:
+        UserError: Not one of them is of a radiograph of the cohort.
+    """
+    unknown = read - known
+    unread = {_as_a_number_would_be(name): name for name in sorted(known - read)}
+    cut = {name: unread[short] for name in sorted(unknown) if (short := _as_a_number_would_be(name)) in unread}
+    if not unknown or not (cut or unknown == read):
+        return
+    message = f"{len(unknown)} of {len(read)} radiograph_ids of {path} are not in {table}"
+    if cut:
+        short, whole = next(iter(cut.items()))
+        message += f"; {len(cut)} differ as {short!r} here and {whole!r} there: did a table lose leading zeros?"
+    else:
+        message += f", such as {listed(unknown, 3)}; both tables must name a radiograph alike"
+    if unknown == read:
+        raise UserError(message)
+    log.warning("%s", message)
+
+
+def _as_a_number_would_be(name: str) -> str:
+    """An id without leading zeros, without `.0` at its end and in small letters."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"\.0+$", "", name.lower()))
 
 
 def _refuse(path: Path, problem: str, names: Iterable[str]) -> None:
@@ -173,11 +184,11 @@ def _refuse(path: Path, problem: str, names: Iterable[str]) -> None:
         raise UserError(f"{path}: {problem}: {listed(names)}")
 
 
-def _refuse_blanks(path: Path, rows: list[dict[str, str]], columns: tuple[str, ...]) -> None:
+def _refuse_blanks(table: CsvTable, columns: tuple[str, ...]) -> None:
     for column in columns:
-        blank = [line for line, row in enumerate(rows, start=2) if not row[column]]
+        blank = [number for number, row in zip(table.numbers, table.rows, strict=True) if not row[column]]
         if blank:
-            raise UserError(f"{path}: {column} is blank in row {listed(blank)}")
+            raise UserError(f"{table.path}: {column} is blank in row {listed(blank)}")
 
 
 def _repeated(items: Iterable[T]) -> set[T]:
@@ -193,30 +204,49 @@ def _split(path: Path, row: dict[str, str], role: str) -> str | None:
     return split
 
 
-def _box(path: Path, row: dict[str, str]) -> Box | None:
+def _box(table: CsvTable, row: dict[str, str]) -> Box | None:
     texts = [row[column] for column in CROP]
     if not any(texts):
         return None
-    try:
-        left, top, right, bottom = (int(text) for text in texts)
-    except ValueError:
-        raise UserError(f"{path}: the crop of {row['radiograph_id']} is not four whole numbers of pixels") from None
+    numbers = [number for text in texts if (number := table.whole_number(text)) is not None]
+    where = f"{table.path}: the crop of {row['radiograph_id']} is {', '.join(text or 'blank' for text in texts)}"
+    if len(numbers) < len(CROP):
+        raise UserError(f"{where}; allowed are four whole numbers of pixels, or four blanks")
+    left, top, right, bottom = numbers
     if not (0 <= left < right and 0 <= top < bottom):
-        raise UserError(f"{path}: the crop of {row['radiograph_id']} is empty or negative; right and bottom are exclusive")
+        raise UserError(f"{where}, which is empty or negative; right and bottom are exclusive")
     return left, top, right, bottom
 
 
-def _grade(column: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ReadingError(f"{column} is not a whole number") from None
+def _grade(table: CsvTable, column: str, text: str) -> int:
+    number = table.whole_number({"true": "1", "false": "0"}.get(text.lower(), text) if column == "definite" else text)
+    if number is None:
+        raise ReadingError(
+            f"{column} is {text[:20]!r}, allowed are {'0 and 1' if column == 'definite' else '0 to 4'}, as a whole number"
+        )
+    return number
 
 
-def _as_numbers(texts: list[str]) -> list[Value]:
+# A number as a table of ours has it; codes with leading zeros are none.
+NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
+# What a person would take for a number: with a decimal comma, or with thousands apart.
+LIKE_A_NUMBER = re.compile(rf"{NUMBER.pattern}|[-+]?(0|[1-9]\d*|[1-9]\d{{0,2}}([.,' ]\d{{3}})+)([.,]\d+)?")
+
+
+def _as_numbers(table: CsvTable, column: str) -> list[Value]:
     """A column as numbers where every value is one; codes with leading zeros and mixed columns stay text; blanks are None."""
-    given = [text for text in texts if text]
-    if not all(re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?", text) and math.isfinite(float(text)) for text in given):
-        return [text or None for text in texts]
-    whole = all(re.fullmatch(r"-?\d+", text) for text in given)
+    texts = [table.plain(row[column]) for row in table.rows]
+    given = [(number, text) for number, text in zip(table.numbers, texts, strict=True) if text]
+    others = [(number, text) for number, text in given if not NUMBER.fullmatch(text) or not math.isfinite(float(text))]
+    if others:
+        codes = any(re.fullmatch(r"0\d+", text) for _, text in given)
+        if not codes and 2 * sum(bool(LIKE_A_NUMBER.fullmatch(text)) for _, text in given) >= len(given):
+            number, text = others[0]
+            shown = f" ({text[:20]!r})" if LIKE_A_NUMBER.fullmatch(text) else ""
+            log.warning(
+                "%s: %s is taken as text, not as numbers, for %d of %d values are no plain numbers, the first in row %d%s",
+                table.path, column, len(others), len(given), number, shown,
+            )  # fmt: skip
+        return [row[column] or None for row in table.rows]
+    whole = all(re.fullmatch(r"-?\d+", text) for _, text in given)
     return [None if not text else int(text) if whole else float(text) for text in texts]

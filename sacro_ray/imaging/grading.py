@@ -45,13 +45,14 @@ def positive(rule: str, reading: Mapping[str, int]) -> int:
 
     Args:
         rule: `modified_new_york`, `grade_at_least:N` (N from 1 to 4; of two sides the worse counts) or `definite`.
-        reading: The values given, of `grade_right`, `grade_left`, `grade` (0 to 4) and `definite` (0 or 1).
+        reading: The values given, of `grade_right`, `grade_left`, `grade` (0 to 4; beside both sides the worse one's) and `definite`
+            (0 or 1).
 
     Returns:
         1 or 0.
 
     Raises:
-        ReadingError: A value is out of range, a side is missing, or the reading does not hold what the rule needs.
+        ReadingError: A value is out of range, a side is missing, `grade` is not that of the worse side, or the reading does not hold what the rule needs.
     """
     for name, value in reading.items():
         allowed = range(2) if name == "definite" else GRADES
@@ -60,6 +61,8 @@ def positive(rule: str, reading: Mapping[str, int]) -> int:
     sides = [reading[side] for side in SIDES if side in reading]
     if len(sides) == 1:
         raise ReadingError("one side has no grade; grade both sides or take the reading out")
+    if sides and "grade" in reading and reading["grade"] != max(sides):
+        raise ReadingError(f"grade is {reading['grade']}, and the worse side has {max(sides)}; correct one, or leave grade out")
     if rule == "definite":
         if "definite" not in reading:
             raise ReadingError("the rule definite needs a value (0 or 1) in the column definite")
