@@ -1,4 +1,4 @@
-"""A CSV table as people's programs write it (pandas, R, Excel in any language), as rows of text; what cannot be one is refused with its row."""
+"""A CSV table as pandas, R and Excel write it, as rows of text; what cannot be one is refused with its row."""
 
 import csv
 import io

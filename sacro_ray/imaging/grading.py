@@ -52,7 +52,8 @@ def positive(rule: str, reading: Mapping[str, int]) -> int:
         1 or 0.
 
     Raises:
-        ReadingError: A value is out of range, a side is missing, `grade` is not that of the worse side, or the reading does not hold what the rule needs.
+        ReadingError: A value is out of range, a side is missing, `grade` is not that of the worse side, or the reading does not hold
+            what the rule needs.
     """
     for name, value in reading.items():
         allowed = range(2) if name == "definite" else GRADES

@@ -249,7 +249,7 @@ def test_a_reader_may_be_called_na(table):
 def test_ids_that_lost_leading_zeros_are_recognised(table, short, whole, caplog):
     path = table(f"radiograph_id,reader,grade\n{short},x,2\n12,x,2\n", "readings.csv")
     with pytest.raises(
-        UserError, match="2 of 2 radiograph_ids of .* are not in cohort.csv; 1 differ as .* did a table lose leading zeros"
+        UserError, match=r"2 of 2 radiograph_ids of .* are not in cohort.csv; 1 differ as .* did a table lose leading zeros"
     ):
         read_readings(path, cohort(), [whole, "b"])
     assert read_readings(path, cohort(), [whole, "12"]) == ({"12": {"x": 1}}, 1)
