@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 
 from sacro_ray.errors import UserError
@@ -16,27 +17,38 @@ POLL_S = 0.5
 BUCKET_POLL_S = 5.0
 
 
+class EpochLines:
+    """Logs each row of a run's history.csv once; a row that was written anew, because workers went on from an earlier epoch, once more."""
+
+    def __init__(self, folder: RunFolder, phases: list[Phase]) -> None:
+        self._folder, self._phases = folder, phases
+        self._history = folder.path / "history.csv"
+        self._seen = _rows(self._history)
+
+    def look(self) -> None:
+        """Log what the history holds beyond the rows that were seen before."""
+        with suppress(UserError):  # a bucket that does not answer stops the training, not this
+            self._folder.bring("history.csv")
+        rows = _rows(self._history)
+        known = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(rows, self._seen, strict=False)))
+        for number, row in enumerate(rows[known:], known + 1):
+            if rate := describe_rate(row, self._phases):
+                log.info("%s", rate)
+            log.info("%s", describe_epoch(row, rows[:number], self._phases))
+        self._seen = rows
+
+
 @contextmanager
 def epochs_logged(folder: RunFolder, phases: list[Phase]) -> Iterator[None]:
     """While the block lasts, log each new row of the run's history.csv; rows that were there before are not repeated."""
-    history = folder.path / "history.csv"
-    seen = len(_rows(history))
+    lines = EpochLines(folder, phases)
     finished = threading.Event()
 
     def follow() -> None:
-        nonlocal seen
-        while True:
+        last_look = False
+        while not last_look:
             last_look = finished.wait(BUCKET_POLL_S if folder.in_bucket else POLL_S)
-            with suppress(UserError):  # a bucket that does not answer stops the training, not this
-                folder.bring("history.csv")
-            rows = _rows(history)
-            for number, row in enumerate(rows[seen:], seen + 1):
-                if rate := describe_rate(row, phases):
-                    log.info("%s", rate)
-                log.info("%s", describe_epoch(row, rows[:number], phases))
-            seen = len(rows)  # fewer than before where workers went on from an earlier epoch
-            if last_look:
-                return
+            lines.look()
 
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
