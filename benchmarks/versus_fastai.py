@@ -148,7 +148,7 @@ def train_ours(experiment: Experiment, folder: Path) -> dict[str, Any]:
     run = RunFolder(folder)
     run.claim(experiment)
     TrainingRun(experiment, run, place).fit(tell)
-    write_predictions(run, place, experiment.cohorts_of("external_test"), "test", run.test_predictions)
+    write_predictions(experiment, run, place, experiment.cohorts_of("external_test"), "test", run.test_predictions)
     table = pd.read_csv(run.test_predictions).dropna(subset="label")
     return {"epochs": epochs, "external": float(roc_auc_score(table["label"], table["probability"]))}
 

@@ -61,13 +61,15 @@ def main(argv: list[str]) -> str | Path:
 
 
 def tell(report: str | Path) -> str | Path:
-    """Say on the log how well the model did, a line a split; answers where the report lies, a path or an address."""
+    """Say on the log how well the model did, one line per split, and every remark; returns where the report lies, a path or an address."""
     folder = str(report).rpartition("/")[0]
     text = Store(folder).read("metrics.json") if in_store(folder) else Path(folder, "metrics.json").read_bytes()
     metrics = json.loads(text or "{}")
     for split in ("validation", "test"):
         if split in metrics:
             log.info("%s", in_short(split, metrics[split]))
+    for remark in metrics.get("remarks", ()):
+        log.warning("remark: %s", remark)
     return report
 
 

@@ -107,23 +107,3 @@ def test_tables_of_predictions_need_neither_ray_nor_torch(tables: Path) -> None:
         "sys.exit(len({'ray', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 0
-
-
-def test_a_patient_in_both_sets_is_a_warning_without_a_name(tables: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("validation", "test"):
-        text = (tables / f"{name}.csv").read_text().splitlines()
-        marked = [line + (",patient_id" if i == 0 else ",Somebody" if i == 1 else ",") for i, line in enumerate(text)]
-        (tables / f"{name}.csv").write_text("\n".join(marked))
-    evaluate.main(
-        [
-            "--validation",
-            str(tables / "validation.csv"),
-            "--test",
-            str(tables / "test.csv"),
-            "--out",
-            str(tables / "out"),
-            *QUICK,
-        ]
-    )
-    assert "1 patient_id(s) of one cohort stand in validation and in test" in caplog.text
-    assert "Somebody" not in caplog.text

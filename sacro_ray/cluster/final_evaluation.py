@@ -2,8 +2,10 @@
 
 import io
 import json
+import logging
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from sacro_ray.dataset.cache import CachedSplit, open_split
 from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.evaluation.context import Example, Group, ReportContext
 from sacro_ray.evaluation.cutoffs import cross_validated_cutoffs
+from sacro_ray.evaluation.files import refuse_other
 from sacro_ray.evaluation.pipeline import evaluate_predictions
 from sacro_ray.evaluation.predictions import labelled, read_predictions
 from sacro_ray.evaluation.robustness import robustness_rows
@@ -27,11 +30,14 @@ from sacro_ray.evaluation.subgroups import BASELINE
 from sacro_ray.learning.explanation import grad_cam
 from sacro_ray.learning.inference import score_split
 from sacro_ray.learning.network import SacroiliitisNet
+from sacro_ray.learning.origin import origin_of, refuse_other_predictions, write_test_predictions
 from sacro_ray.learning.perturbation import perturbed
 from sacro_ray.learning.place import Place
-from sacro_ray.learning.predictions import load_best_network, write_predictions
+from sacro_ray.learning.predictions import load_best_network
 from sacro_ray.learning.run_folder import RunFolder
 from sacro_ray.locations import as_given, below
+
+log = logging.getLogger("sacro_ray")
 
 EXAMPLES_A_GROUP = 4
 OVERLAY_OPACITY = 0.45
@@ -48,8 +54,7 @@ def evaluate_run(
     folder = RunFolder.at(run)
     experiment = folder.experiment(overrides)
     folder.require_predictions()
-    for cohort in experiment.cohorts_of("external_test"):
-        read_manifest(experiment.prepare.shards, cohort)
+    _refuse_other_results(folder, experiment)
     with ray_session(address):
         resources = ray.cluster_resources()
         gpus = 1 if resources.get("GPU", 0) >= 1 else 0
@@ -59,7 +64,23 @@ def evaluate_run(
             .options(num_gpus=gpus, num_cpus=cpus)
             .remote(folder.location, experiment.as_toml(), cpus)
         )
-        return as_given(answer(actor.evaluate.remote(dict(fixed_cutoffs))))
+        report, warnings = answer(actor.evaluate.remote(dict(fixed_cutoffs)))
+    for warning in warnings:
+        log.warning("%s", warning)
+    return as_given(report)
+
+
+def _refuse_other_results(folder: RunFolder, experiment: Experiment) -> None:
+    """Before anything is written or started: what the run folder holds must come from these weights, shards and settings."""
+    external = experiment.cohorts_of("external_test")
+    origin = origin_of(folder, experiment, external) if external else None
+    test = None
+    if origin is not None:
+        refuse_other_predictions(folder, origin)
+        if folder.test_predictions.exists():
+            log.info("the external test radiographs are scored already; their predictions are used as they are")
+            test = read_predictions(folder.test_predictions)
+    refuse_other(folder.path / "evaluation", read_predictions(folder.validation_predictions), test, origin)
 
 
 class FinalEvaluation:
@@ -72,18 +93,29 @@ class FinalEvaluation:
         self.folder, self.place = RunFolder.at(run), Place(device)
         self.experiment = build_experiment(tomllib.loads(experiment_toml))
 
-    def evaluate(self, fixed_cutoffs: dict[str, float]) -> str:
-        """Score the external test cohorts, and write tables, figures and the report; answers where the report lies."""
+    def evaluate(self, fixed_cutoffs: dict[str, float]) -> tuple[str, list[str]]:
+        """Score the external test cohorts, and write tables, figures and the report.
+
+        Returns:
+            Where the report lies, and the warnings on the log of this process, which nobody reads.
+        """
+        with _warnings_kept() as warnings:
+            return self._evaluate(fixed_cutoffs), warnings
+
+    def _evaluate(self, fixed_cutoffs: dict[str, float]) -> str:
         experiment, folder = self.experiment, self.folder
         external = experiment.cohorts_of("external_test")
-        test = None
+        test, origin = None, None
         if external:
-            write_predictions(folder, self.place, external, "test", folder.test_predictions)
+            origin = origin_of(folder, experiment, external)
+            write_test_predictions(folder, experiment, self.place, origin)
             test = read_predictions(folder.test_predictions)
         validation = read_predictions(folder.validation_predictions)
         context = self._context(validation, test, external)
         out = folder.path / "evaluation"
-        report = evaluate_predictions(validation, test, experiment.evaluation, experiment.seed, out, fixed_cutoffs, context)
+        report = evaluate_predictions(
+            validation, test, experiment.evaluation, experiment.seed, out, fixed_cutoffs, context, origin
+        )
         folder.send("evaluation/metrics.json", "evaluation/report.html")
         return below(folder.location, report.relative_to(folder.path).as_posix())
 
@@ -135,6 +167,22 @@ class FinalEvaluation:
         experiment: Experiment = self.experiment
         budget = experiment.training.cache_gib
         return open_split(experiment.prepare.shards, cohorts, split, size_px, experiment.model.fit, budget)
+
+
+@contextmanager
+def _warnings_kept() -> Iterator[list[str]]:
+    """The program's warnings while the block lasts, each once, in their order."""
+    kept: dict[str, None] = {}
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: kept.setdefault(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("sacro_ray")
+    logger.addHandler(handler)
+    found: list[str] = []
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)
+        found += kept
 
 
 def baseline_table(splits: Sequence[CachedSplit]) -> pd.DataFrame | None:

@@ -26,6 +26,7 @@ from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.errors import UserError
 from sacro_ray.evaluation.metrics import all_cutoffs
 from sacro_ray.evaluation.predictions import read_predictions
+from sacro_ray.evaluation.remarks import cutoff_remarks
 from sacro_ray.imaging.exclusion import REASONS
 from sacro_ray.imaging.results_model import Model
 from sacro_ray.learning.boxes import boxes_of_run
@@ -136,6 +137,8 @@ def cutoffs_of(folder: RunFolder, experiment: Experiment) -> dict[str, float]:
         return found
     folder.require_predictions()
     validation = read_predictions(folder.validation_predictions)
+    for remark in cutoff_remarks(validation, experiment.evaluation):
+        log.warning("remark: %s", remark)
     return {cutoff.name: cutoff.value for cutoff in all_cutoffs(validation, experiment.evaluation, experiment.seed, {})}
 
 

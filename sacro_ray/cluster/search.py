@@ -17,7 +17,7 @@ from sacro_ray.cluster.sweep_display import Display, display
 from sacro_ray.cluster.sweep_folder import SweepFolder
 from sacro_ray.cluster.sweep_keeper import TrialKeeper
 from sacro_ray.cluster.sweep_resources import TrialResources, fit_trials
-from sacro_ray.cluster.sweep_results import Results
+from sacro_ray.cluster.sweep_results import Results, best_of
 from sacro_ray.cluster.sweep_rungs import METRIC, MODE, scheduler
 from sacro_ray.cluster.sweep_study import SweepStudy
 from sacro_ray.cluster.training import check_before_training
@@ -25,6 +25,7 @@ from sacro_ray.cluster.trial import attempt, run_trial
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.errors import UserError
+from sacro_ray.evaluation.remarks import auc_remarks
 from sacro_ray.learning.data import data_digests
 from sacro_ray.learning.stages import plan
 from sacro_ray.locations import as_given, below
@@ -99,8 +100,11 @@ def search(
                 _run(experiment, began, folder, results, resources, trial)
     trials = folder.records()
     results.write(trials, last=True)
-    if not any(record["best_auc"] is not None for record in trials):
+    best = best_of(trials)
+    if best is None:
         raise AllTrialsFailedError(f"all {len(trials)} trials failed; the first error: {trials[0]['error']}")
+    for remark in auc_remarks("the best trial: ", {"estimate": best["best_auc"]}):
+        log.warning("remark: %s", remark)
     return as_given(below(folder.location, "best.toml"))
 
 

@@ -13,6 +13,7 @@ from sacro_ray.cluster.sweep_display import values_text
 from sacro_ray.cluster.sweep_figures import figures
 from sacro_ray.cluster.sweep_folder import Record
 from sacro_ray.config import Experiment
+from sacro_ray.evaluation.remarks import auc_remarks
 from sacro_ray.evaluation.report import banner
 from sacro_ray.evaluation.tables import shown
 from sacro_ray.learning.stages import plan
@@ -64,9 +65,8 @@ def _cards(records: Sequence[Record], epochs: int) -> list[tuple[str, str, str]]
     if ranked:
         best, own = ranked[0], next((r for r in ranked if r["number"] == 0), None)
         against = f"; the experiment's own values {own['best_auc']:.4f}" if own and own["number"] != best["number"] else ""
-        cards.insert(
-            0, ("best validation AUC", f"{best['best_auc']:.4f}", f"trial {best['number']}, epoch {best['epoch']}{against}")
-        )
+        details = [f"trial {best['number']}, epoch {best['epoch']}{against}", *auc_remarks("", {"estimate": best["best_auc"]})]
+        cards.insert(0, ("best validation AUC", f"{best['best_auc']:.4f}", "; ".join(details)))
         cards.insert(1, ("its values", "", values_text(best["values"])))
     return cards
 

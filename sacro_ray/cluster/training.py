@@ -23,6 +23,7 @@ from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.batches import batch_sizes
 from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.errors import UserError
+from sacro_ray.evaluation.remarks import auc_remarks
 from sacro_ray.learning.curves import draw_curves
 from sacro_ray.learning.loop import DivergedError, TrainingRun
 from sacro_ray.learning.network import build_network, empty_network
@@ -55,6 +56,8 @@ def train(experiment: Experiment, runs: str | Path, address: str | None = None) 
         log.info("the run %s is complete", folder.location)
     else:
         _train(experiment, folder, address)
+    for remark in auc_remarks("validation: ", {"estimate": folder.load_description()["auc"]}):
+        log.warning("remark: %s", remark)
     if not (folder.path / "curves.png").exists():
         folder.bring("history.csv")
         draw_curves(folder.path / "history.csv")

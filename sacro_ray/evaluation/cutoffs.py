@@ -16,7 +16,6 @@ a radiograph of probability 1 would be positive.
 Where the median misses its target on the whole validation set, the rule's choice on the whole set is taken in its place.
 """
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,8 +25,6 @@ from sacro_ray.config import Evaluation
 from sacro_ray.evaluation.bootstrap import stream
 from sacro_ray.evaluation.discrimination import OperatingPoints, operating_points
 from sacro_ray.evaluation.estimates import Bools, Floats, Ints
-
-log = logging.getLogger(__name__)
 
 RULES = ("sensitivity", "specificity", "balanced")
 
@@ -130,22 +127,27 @@ def _summary(
     return Cutoff(rule, value, min(per_repeat), max(per_repeat), sensitivity, specificity)
 
 
+def fold_count(labels: Bools, patients: Ints, settings: Evaluation) -> tuple[int, int]:
+    """Patients of the smaller class, and into how many folds they are dealt; with fewer than two, cut-offs are chosen on the whole set."""
+    smallest = min((group.size for group in _strata(labels, patients) if group.size), default=0)
+    return smallest, min(settings.cutoff_folds, smallest)
+
+
+def _strata(labels: Bools, patients: Ints) -> list[Ints]:
+    """The patients by class; one counts as positive with one positive radiograph."""
+    positive = np.zeros(int(patients.max()) + 1, dtype=np.bool_)
+    positive[patients[labels]] = True
+    return [np.flatnonzero(positive), np.flatnonzero(~positive)]
+
+
 def _repeats(labels: Bools, patients: Ints, settings: Evaluation, generator: np.random.Generator) -> Iterator[Ints]:
     """Fold numbers of the radiographs, shape (n,), for each repeat; none where a class is too small to be split at all."""
-    positive = np.zeros(int(patients.max()) + 1, dtype=np.bool_)
-    positive[patients[labels]] = True  # a patient counts as positive with one positive radiograph
-    strata = [np.flatnonzero(positive), np.flatnonzero(~positive)]
-    smallest = min((group.size for group in strata if group.size), default=0)
-    count = min(settings.cutoff_folds, smallest)
+    strata = _strata(labels, patients)
+    _, count = fold_count(labels, patients, settings)
     if count < 2:
-        log.warning("the smaller class of the validation set is a single patient: cut-offs are chosen without cross-validation")
         return
-    if count < settings.cutoff_folds:
-        log.warning(
-            "the smaller class of the validation set has %d patients: cut-offs are chosen with %d folds", smallest, count
-        )
     for _ in range(settings.cutoff_repeats):
-        fold = np.empty(positive.size, dtype=np.int64)
+        fold = np.empty(int(patients.max()) + 1, dtype=np.int64)
         start = 0
         for group in strata:
             fold[generator.permutation(group)] = (np.arange(group.size) + start) % count

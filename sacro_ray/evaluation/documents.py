@@ -61,6 +61,7 @@ def model_card(metrics: Mapping[str, Any], context: ReportContext) -> str:
         "",
         "## Performance",
         "",
+        *(line for remark in metrics["remarks"] for line in (f"**Remark:** {remark}.", "")),
         *(line for paragraph in summary(metrics, finding) for line in (paragraph, "")),
         *_markdown(performance(metrics)),
     ]

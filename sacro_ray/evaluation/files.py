@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,37 @@ from sacro_ray.errors import UserError
 INPUTS = "inputs.json"
 
 
-def claim(out: Path, validation: pd.DataFrame, test: pd.DataFrame | None) -> None:
+def claim(out: Path, validation: pd.DataFrame, test: pd.DataFrame | None, origin: Mapping[str, Any] | None = None) -> None:
     """Make the folder this evaluation's own, or refuse where it holds results of other predictions.
 
     The same predictions again, with the same or other settings, replace the results; figures and tables of before are removed first.
 
+    Args:
+        out: The folder; made where it is missing.
+        validation: Checked predictions.
+        test: The same of the external test cohort, or None.
+        origin: What the test predictions come from, where that is known; they are then known by it, and not by their last digits.
+
     Raises:
         UserError: The folder holds results of other predictions, or is a file.
     """
-    digests = {"validation": digest(validation), "test": None if test is None else digest(test)}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise UserError(f"{out} is a file; give a folder") from None
+    refuse_other(out, validation, test, origin)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / INPUTS, json.dumps(_inputs(validation, test, origin)[0], indent=2) + "\n")
+    for folder in ("figures", "tables", "checklists"):
+        shutil.rmtree(out / folder, ignore_errors=True)
+        (out / folder).mkdir()
+
+
+def refuse_other(
+    out: Path, validation: pd.DataFrame, test: pd.DataFrame | None, origin: Mapping[str, Any] | None = None
+) -> None:
+    """Refuse a folder that `claim` would refuse; nothing is written."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; give a folder")
     marker = out / INPUTS
     if marker.is_file():
-        if json.loads(marker.read_text(encoding="utf-8")) != digests:
+        if json.loads(marker.read_text(encoding="utf-8")) not in _inputs(validation, test, origin):
             raise UserError(
                 f"{out} holds the evaluation of other predictions and is kept; give another folder, or remove this one. "
                 "(The same predictions may be evaluated there again.)"
@@ -38,10 +54,12 @@ def claim(out: Path, validation: pd.DataFrame, test: pd.DataFrame | None) -> Non
         raise UserError(
             f"{out} holds results that are not of this evaluation and is kept; give another folder, or remove this one"
         )
-    write_text(marker, json.dumps(digests, indent=2) + "\n")
-    for folder in ("figures", "tables", "checklists"):
-        shutil.rmtree(out / folder, ignore_errors=True)
-        (out / folder).mkdir()
+
+
+def _inputs(validation: pd.DataFrame, test: pd.DataFrame | None, origin: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """What the folder is claimed with; all forms in which the same may have been noted, the one to write first."""
+    digests = {"validation": digest(validation), "test": None if test is None else digest(test)}
+    return [digests] if origin is None else [{**digests, "test": dict(origin)}, digests]
 
 
 def digest(table: pd.DataFrame) -> str:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ from sacro_ray.evaluation.documents import checklists, model_card
 from sacro_ray.evaluation.files import claim, write_bytes, write_json, write_text
 from sacro_ray.evaluation.metrics import all_cutoffs, compute_metrics
 from sacro_ray.evaluation.predictions import check_predictions, refuse_overlap
+from sacro_ray.evaluation.remarks import remarks
 from sacro_ray.evaluation.report import render
 from sacro_ray.evaluation.words import outcome
 
@@ -27,6 +29,7 @@ def evaluate_predictions(
     out: Path,
     fixed_cutoffs: Mapping[str, float],
     context: ReportContext = ReportContext(),  # noqa: B008 (frozen)
+    origin: Mapping[str, Any] | None = None,
 ) -> Path:
     """Evaluate predictions and write everything into a folder.
 
@@ -38,6 +41,7 @@ def evaluate_predictions(
         out: The folder; made where it is missing.
         fixed_cutoffs: Given cut-offs by name, reported beside the three.
         context: What the run adds to the report.
+        origin: What the test predictions come from; see `claim`.
 
     Returns:
         The path of report.html.
@@ -49,12 +53,12 @@ def evaluate_predictions(
     if test is not None:
         test = check_predictions(test, "test")
         refuse_overlap(validation, test, ["cohort", "radiograph_id"])
-        _warn_of_shared_patients(validation, test)
     sizes = f"{len(validation)} validation" + ("" if test is None else f" and {len(test)} test")
     log.info("evaluating %s radiographs", sizes)
     cutoffs = all_cutoffs(validation, settings, seed, fixed_cutoffs)
     metrics = compute_metrics(validation, test, cutoffs, settings, seed)
-    claim(out, validation, test)
+    metrics["remarks"] = remarks(validation, test, metrics, settings)
+    claim(out, validation, test, origin)
     write_json(out / "metrics.json", metrics)
     frames = {"validation": validation} | ({} if test is None else {"test": test})
     parts = sections.build(sections.Results(frames, cutoffs, metrics, context, settings.small_subgroup))
@@ -71,13 +75,3 @@ def evaluate_predictions(
     report = out / "report.html"
     write_text(report, render(context.title, outcome(context), parts, context.simulated))
     return report
-
-
-def _warn_of_shared_patients(validation: pd.DataFrame, test: pd.DataFrame) -> None:
-    """A patient of both sets would make the test easier than it is; two cohorts may number their patients alike, so it is no error."""
-    columns = ["cohort", "patient_id"]
-    shared = len(validation[columns].drop_duplicates().merge(test[columns].drop_duplicates(), on=columns))
-    if shared:
-        log.warning(
-            "%d patient_id(s) of one cohort stand in validation and in test: make sure that they are different patients", shared
-        )

@@ -42,11 +42,15 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report; empty parts are not shown. `files` are tables that are written but shown in another form."""
+    """A part of the report; empty parts are not shown.
+
+    `remarks` are what must be read before the numbers; `files` are tables that are written but shown in another form.
+    """
 
     id: str
     title: str
     text: Sequence[str] = field(default_factory=list)
+    remarks: Sequence[str] = field(default_factory=list)
     cards: Sequence[Card] = field(default_factory=list)
     charts: Sequence[Chart] = field(default_factory=list)
     tables: Sequence[Table] = field(default_factory=list)

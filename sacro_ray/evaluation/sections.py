@@ -65,7 +65,8 @@ def _summary(results: Results) -> Section:
         for label, estimate in (("AUC", part["auc"]), ("Sensitivity", balanced["sensitivity"]), ("Specificity", balanced["specificity"]),
                                 ("Cohen's kappa", balanced["kappa"])):  # fmt: skip
             cards.append(Card(label, tables.with_interval(estimate).split(" ")[0], tables.interval(estimate), who))
-    return Section("summary", "Summary", text=summary(results.metrics, outcome(results.context)), cards=cards)
+    text = summary(results.metrics, outcome(results.context))
+    return Section("summary", "Summary", text, results.metrics["remarks"], cards)
 
 
 def _participants(results: Results) -> Section:

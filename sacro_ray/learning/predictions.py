@@ -27,14 +27,27 @@ def load_best_network(folder: RunFolder, place: Place) -> tuple[SacroiliitisNet,
 
 def write_validation_predictions(experiment: Experiment, folder: RunFolder, place: Place) -> None:
     """Score the validation split with the best weights; the last act of training, on all ranks."""
-    write_predictions(folder, place, experiment.cohorts_of("development"), "validation", folder.validation_predictions)
+    write_predictions(
+        experiment, folder, place, experiment.cohorts_of("development"), "validation", folder.validation_predictions
+    )
 
 
-def write_predictions(folder: RunFolder, place: Place, cohorts: Sequence[str], split: str, path: Path) -> None:
-    """Score a split of some cohorts with the best weights and write the predictions file."""
-    network, experiment, size_px = load_best_network(folder, place)
-    training = experiment.training
-    data = open_split(experiment.prepare.shards, cohorts, split, size_px, experiment.model.fit, training.cache_gib)
+def write_predictions(
+    experiment: Experiment, folder: RunFolder, place: Place, cohorts: Sequence[str], split: str, path: Path
+) -> None:
+    """Score a split of some cohorts with the best weights and write the predictions file.
+
+    Args:
+        experiment: Says where the shards are and what may be cached; how the network was trained to see, the run folder says.
+        folder: The run.
+        place: Whose device computes.
+        cohorts: Whose radiographs.
+        split: `validation` or `test`.
+        path: The file.
+    """
+    network, trained, size_px = load_best_network(folder, place)
+    training = trained.training
+    data = open_split(experiment.prepare.shards, cohorts, split, size_px, trained.model.fit, experiment.training.cache_gib)
     probabilities = score_split(network, data.images, place, training.precision, training.flip_at_inference)
     if place.first:
         readers = dict.fromkeys(reader for cohort in cohorts for reader in experiment.cohorts[cohort].readers)

@@ -182,6 +182,19 @@ class RunFolder:
         weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         return weights, description
 
+    def load_description(self) -> dict[str, Any]:
+        """What stands beside the best weights: best.json, which carries their digest.
+
+        Raises:
+            UserError: There is none.
+        """
+        path = self.checkpoints / "best.json"
+        self.bring(f"checkpoints/{path.name}")
+        if not path.is_file():
+            raise UserError(f"{self.location} has no best checkpoint yet; run train first")
+        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return description
+
     def _bring_best(self, path: Path) -> None:
         """Fetch the best weights from the bucket, where there is one, unless they are here already."""
         if not self.in_bucket:

@@ -45,10 +45,11 @@ def test_a_range_tests_rate_is_told_once_a_phase_and_a_given_rate_never():
 def test_epochs_that_are_trained_again_are_told_again(tmp_path, caplog):
     """Workers that went on from the state of epoch 1 shorten the history to it, or have written more before it was looked at."""
     caplog.set_level(logging.INFO, logger="sacro_ray")
+    phases = plan(Training(lr=1e-3, stages=STAGES))
     folder, rows = RunFolder(tmp_path), [row(number, "unfrozen", 1.0) for number in (1, 2, 3)]
     again = [rows[0], row(2, "unfrozen", 1.5), row(3, "unfrozen", 1.5)]
     folder.save_history(rows[:1])
-    lines = progress.EpochLines(folder, PHASES)
+    lines = progress.EpochLines(folder, phases)
     for history, expected in ((rows, "23"), (rows[:1], ""), (rows[:2], "2"), (rows, "3"), (again, "23"), (again, "")):
         caplog.clear()
         folder.save_history(history)
@@ -60,6 +61,6 @@ def test_the_log_follows_the_history_until_the_block_ends(tmp_path, monkeypatch,
     caplog.set_level(logging.INFO, logger="sacro_ray")
     monkeypatch.setattr(progress, "POLL_S", 3600)
     folder = RunFolder(tmp_path)
-    with progress.epochs_logged(folder, PHASES):
+    with progress.epochs_logged(folder, plan(Training(lr=1e-3, stages=STAGES))):
         folder.save_history([row(1, "unfrozen", 1.0)])
     assert [record.message.split("/")[0] for record in caplog.records] == ["epoch 1"]

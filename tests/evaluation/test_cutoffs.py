@@ -1,6 +1,5 @@
-import logging
-
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +7,8 @@ from hypothesis import strategies as st
 from sacro_ray.config import Evaluation
 from sacro_ray.evaluation.cutoffs import RULES, choose, cross_validated_cutoffs
 from sacro_ray.evaluation.discrimination import operating_points
+from sacro_ray.evaluation.predictions import check_predictions
+from sacro_ray.evaluation.remarks import cutoff_remarks
 from sacro_ray.serving.answers import Call
 
 scored = st.lists(st.tuples(st.booleans(), st.integers(0, 15)), min_size=4, max_size=40).filter(
@@ -78,12 +79,13 @@ def test_the_seed_decides_and_the_order_of_the_radiographs_hardly_matters(valida
 
 
 @pytest.mark.parametrize(("positives", "said"), [(1, "without cross-validation"), (3, "3 folds")])
-def test_a_small_class_means_fewer_folds_and_a_warning(positives: int, said: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_small_class_means_fewer_folds_and_a_remark(positives: int, said: str) -> None:
     labels = np.arange(20) < positives
     scores = np.linspace(0.9, 0.1, 20)
-    with caplog.at_level(logging.WARNING):
-        chosen = cross_validated_cutoffs(labels, scores, np.arange(20), Evaluation(), 0)
-    assert said in caplog.text
+    chosen = cross_validated_cutoffs(labels, scores, np.arange(20), Evaluation(), 0)
+    table = pd.DataFrame({"radiograph_id": range(20), "probability": scores, "label": labels.astype(int)})
+    (remark,) = cutoff_remarks(check_predictions(table, "validation"), Evaluation())
+    assert said in remark
     assert rates(labels, scores, chosen[0].value)[0] == 1
 
 
