@@ -1,6 +1,7 @@
 """Explanations on paper: an overlay a radiograph, and a contact sheet of all, sorted by probability."""
 
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sacro_ray.imaging.remarks import gravest_first, in_words
 from sacro_ray.learning.run_folder import write_whole
 
 SMALLEST_SIDE_PX = 384
@@ -50,7 +52,7 @@ def as_png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def write_contact_sheet(path: Path, rows: Iterable[Mapping[str, Any]], cutoffs: Mapping[str, float], title: str) -> None:
-    """Write the contact sheet: the radiographs with a score, the highest first.
+    """Write the contact sheet: the radiographs with a score, the highest first, and those without one, with the reason.
 
     Args:
         path: The HTML file; the overlays are referred to relative to it.
@@ -58,7 +60,18 @@ def write_contact_sheet(path: Path, rows: Iterable[Mapping[str, Any]], cutoffs: 
         cutoffs: Cut-off by name.
         title: Name of the run.
     """
-    scored = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: (-row["probability"], row["input"]))
+    every = list(rows)
+    failed = [row for row in every if row["status"] != "ok"]
+    scored = sorted((row for row in every if row["status"] == "ok"), key=lambda row: (-row["probability"], row["input"]))
+    counts = Counter(flag for row in scored for flag in row["quality"].split())
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(rows=scored, cutoffs=cutoffs, title=title)
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        rows=scored,
+        failed=failed,
+        remarked=[row for row in scored if row["quality"]],
+        remarks={words: counts[flag] for flag in gravest_first(counts) for words in in_words([flag])},
+        cutoffs=cutoffs,
+        title=title,
+        in_words=in_words,
+    )
     write_whole(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))

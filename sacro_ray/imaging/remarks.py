@@ -18,11 +18,15 @@ REMARKS = {
 """By flag, the gravest first."""
 
 
+def gravest_first(flags: Iterable[str]) -> list[str]:
+    """Each flag once, in the order of `REMARKS`, and then those that it does not hold."""
+    given = list(dict.fromkeys(flags))
+    return [flag for flag in REMARKS if flag in given] + [flag for flag in given if flag not in REMARKS]
+
+
 def in_words(flags: Iterable[str]) -> list[str]:
-    """A sentence for each flag, the gravest first; flags without one of their own as they are."""
-    given = list(flags)
-    unknown = [f"{flag.replace('_', ' ').capitalize()}." for flag in given if flag not in REMARKS]
-    return [words for flag, words in REMARKS.items() if flag in given] + unknown
+    """A sentence for each flag, the gravest first; of a flag without one of its own the flag itself."""
+    return [REMARKS.get(flag, f"{flag.replace('_', ' ').capitalize()}.") for flag in gravest_first(flags)]
 
 
 def familiarity_in_words(familiarity: float | None) -> str:

@@ -11,9 +11,10 @@ import pydicom
 
 from sacro_ray.imaging import dicom
 from sacro_ray.imaging.decode import PICTURE_STARTS
+from sacro_ray.imaging.remarks import familiarity_in_words, in_words
 from sacro_ray.imaging.results_capture import Picture, secondary_capture
-from sacro_ray.imaging.results_model import Model
-from sacro_ray.imaging.results_report import remarks_of, structured_report
+from sacro_ray.imaging.results_model import NOTICE, Model
+from sacro_ray.imaging.results_report import structured_report
 from sacro_ray.imaging.results_study import study_of
 
 
@@ -39,7 +40,7 @@ def result_objects(
         data: The bytes of the DICOM file that was scored.
         picture: The overlay, uint8 (H, W, 3).
         probability: Of definite radiographic sacroiliitis.
-        remarks: Words on the image's quality, as in scores.csv.
+        remarks: Flags of the radiograph, as in the column `quality` of scores.csv.
         familiarity: Percent, as in scores.csv, or None.
         model: What scored.
 
@@ -53,8 +54,10 @@ def result_objects(
         source = study_of(dicom.open_dicom(data))
         if source is None:
             return None
-        capture = secondary_capture(source, picture, probability, model)
-        report = structured_report(source, capture, probability, remarks_of(remarks, familiarity), model)
+        cautions = in_words(remarks)
+        capture = secondary_capture(source, picture, probability, cautions, model)
+        said = [NOTICE, *(f"Caution: {caution}" for caution in cautions), familiarity_in_words(familiarity)]
+        report = structured_report(source, capture, probability, said, model)
         return Objects(_as_file(capture), _as_file(report))
 
 

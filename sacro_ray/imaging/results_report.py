@@ -26,7 +26,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from sacro_ray.imaging.results_model import MANUFACTURER, NOTICE, Model, equipment
+from sacro_ray.imaging.results_model import MANUFACTURER, Model, equipment
 
 SACROILIITIS = CodedConcept("M46.1", "I10", "Sacroiliitis, not elsewhere classified")
 PRESENCE = CodedConcept("705057003", "SCT", "Presence")
@@ -36,9 +36,17 @@ SERIES = 9002
 
 
 def structured_report(
-    source: pydicom.Dataset, capture: pydicom.Dataset, probability: float, remarks: str, model: Model
+    source: pydicom.Dataset, capture: pydicom.Dataset, probability: float, comments: Sequence[str], model: Model
 ) -> pydicom.Dataset:
-    """The report in the study of `source` (see `study_of`), with the capture as its illustration."""
+    """The report in the study of `source` (see `study_of`), with the capture as its illustration.
+
+    Args:
+        source: The radiograph's study.
+        capture: The picture that goes with it.
+        probability: Of definite radiographic sacroiliitis.
+        comments: What a reader should know before the number, a sentence each.
+        model: What scored.
+    """
     observer = ObserverContext(
         observer_type=CodedConcept.from_code(codes.DCM.Device),
         observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
@@ -63,9 +71,11 @@ def structured_report(
     root = content[0].ContentSequence
     contains = RelationshipTypeValues.CONTAINS
     illustration = CodedConcept.from_code(codes.DCM.BestIllustrationOfFinding)
+    # TID 1500 is extensible; viewers show its items in their order, and the measurements are a container.
+    first = next(place for place, item in enumerate(root) if item.ValueType == "CONTAINER")
+    for place, text in enumerate(comments, start=first):
+        root.insert(place, TextContentItem(CodedConcept.from_code(codes.DCM.Comment), text, contains))
     root.append(ImageContentItem(illustration, capture.SOPClassUID, capture.SOPInstanceUID, relationship_type=contains))
-    for text in (NOTICE, remarks):
-        root.append(TextContentItem(CodedConcept.from_code(codes.DCM.Comment), text, contains))
     return ComprehensiveSR(
         evidence=[source, capture],
         content=content[0],
@@ -98,10 +108,3 @@ def _group(
         qualitative_evaluations=None if present is None else [QualitativeEvaluation(PRESENCE, answer)],
         source_images=[SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)],
     )
-
-
-def remarks_of(flags: Sequence[str], familiarity: float | None) -> str:
-    """Words on the image and on familiarity (percent, or None), as one sentence each."""
-    quality = ", ".join(flag.replace("_", " ") for flag in flags) or "none"
-    known = "not known" if familiarity is None else f"{familiarity:.1f} % of the validation radiographs lie at least as far"
-    return f"Remarks on the image: {quality}. Familiarity: {known} from the training set."

@@ -13,6 +13,7 @@ import pytest
 from pydicom.uid import UID, generate_uid
 
 from sacro_ray.imaging.exclusion import ExcludedRadiograph
+from sacro_ray.imaging.remarks import REMARKS, familiarity_in_words, in_words
 from sacro_ray.imaging.results_capture import with_caption
 from sacro_ray.imaging.results_dicom import Objects, is_dicom_file, result_objects
 from sacro_ray.imaging.results_model import Model
@@ -172,16 +173,54 @@ def test_the_report_says_finding_probability_calls_cutoffs_model_and_whom_it_is_
     assert ("Algorithm Parameters", "run: knee") in said
     comments = [str(value) for name, value in said if name == "Comment"]
     assert "For research use only; not for diagnosis." in comments
-    assert any("small, low contrast" in comment and "41.2 %" in comment for comment in comments)
+    assert "Caution: Hardly any contrast." in comments
+    assert any("41.2 % of the validation radiographs" in comment for comment in comments)
     report = read(objects.report)
     assert (report.CompletionFlag, report.VerificationFlag, report.PreliminaryFlag) == ("COMPLETE", "UNVERIFIED", "PRELIMINARY")
+
+
+def test_cautions_come_before_every_number_in_the_report(film):
+    made = result_objects(film, PICTURE, 0.91, ["small", "unfamiliar", "not_cropped"], 0.0, MODEL)
+    said = content(read(made.report))
+    first_number = next(place for place, (_, value) in enumerate(said) if isinstance(value, float))
+    before = [str(value) for name, value in said[:first_number] if name == "Comment"]
+    assert [value.partition(":")[0] for value in before] == ["For research use only; not for diagnosis."] + ["Caution"] * 3 + [
+        "0.0 % of the validation radiographs lie at least as far from those of training."
+    ]
+    assert [value for value in before if "do not rely on this score" in value] == before[1:3], "the gravest first"
+
+
+def amber(pixels: np.ndarray) -> np.ndarray:
+    """The rows of a picture in which something is written in amber."""
+    return np.flatnonzero(((pixels[..., 0] > 200) & (pixels[..., 2] < 120)).any(axis=1))
+
+
+def test_cautions_come_before_the_number_on_the_capture(film, objects):
+    without = read(result_objects(film, PICTURE, 0.91, [], 50.0, MODEL).capture)
+    assert not len(amber(without.pixel_array[384:]))
+    capture = read(result_objects(film, PICTURE, 0.91, ["unfamiliar"], 0.0, MODEL).capture)
+    band = capture.pixel_array[384:]
+    white = np.flatnonzero((band == 255).all(axis=(2,)).any(axis=1))
+    assert len(amber(band)) > 8
+    assert amber(band).max() < white.min()
+    assert "do not rely on this score" in capture.ImageComments
+    # As long as all remarks together are, none is cut off at the side or below.
+    every = read(result_objects(film, PICTURE, 0.91, list(REMARKS), 0.0, MODEL).capture).pixel_array[384:]
+    assert not every[:, -4:].any()
+    assert not every[-2:].any()
+
+
+def test_every_remark_is_a_sentence_and_an_unknown_one_is_kept():
+    assert in_words(["small", "never_heard_of", "unfamiliar"]) == [REMARKS["unfamiliar"], REMARKS["small"], "Never heard of."]
+    assert all(words[0].isupper() and words.endswith(".") for words in REMARKS.values())
+    assert familiarity_in_words(None) == "How familiar it is to the network is not known."
 
 
 def test_the_capture_shows_the_overlay_above_its_caption(objects):
     capture = read(objects.capture)
     np.testing.assert_array_equal(capture.pixel_array[:384], PICTURE)
     band = capture.pixel_array[384:]
-    assert 0.02 < (band == 255).mean() < 0.5, "white words on black"
+    assert 0.01 < (band == 255).mean() < 0.5, "white words on black"
     assert "RESEARCH USE ONLY" in capture.SeriesDescription
 
 
@@ -237,4 +276,4 @@ def test_which_files_are_dicom(film):
 
 
 def test_a_caption_fits_small_pictures():
-    assert with_caption(np.zeros((32, 32, 3), np.uint8), "a", "b").shape[1:] == (32, 3)
+    assert with_caption(np.zeros((32, 32, 3), np.uint8), ["a caution"], ["b"]).shape[1:] == (32, 3)
