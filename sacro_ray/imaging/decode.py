@@ -1,22 +1,28 @@
 """Any radiograph file to one grey image: the only way in, for `prepare` and `score` alike."""
 
 import hashlib
+import stat
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from PIL import Image
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
 from sacro_ray.config import Prepare
 from sacro_ray.imaging import dicom
+from sacro_ray.imaging.channels import Values
 from sacro_ray.imaging.collimation import exposed_box
-from sacro_ray.imaging.exclusion import ExcludedRadiograph
-from sacro_ray.imaging.greyscale import Grey, equalise, robust_range, stretch
-from sacro_ray.imaging.picture import Values, read_picture
+from sacro_ray.imaging.exclusion import ExcludedRadiograph, one_file_alone
+from sacro_ray.imaging.greyscale import Grey, equalise, in_sixteen_bits, robust_range, stretch
+from sacro_ray.imaging.picture import PICTURE_STARTS, read_picture
 
 IMAGE_ENDINGS = {".dcm", ".dicom", ".dic", ".ima", ".tif", ".tiff", ".png", ".jpg", ".jpeg"}
-PICTURE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+VRS = {str(vr) for vr in VR}
+# Enough for the first elements of a data set: character set, image type, creation date.
+HEAD_BYTES = 1024
 
 Box = tuple[int, int, int, int]
 
@@ -32,9 +38,9 @@ class Radiograph:
         spacing_mm: Row and column spacing of `pixels`, mm; None where the file does not say.
         greyscale: What was really applied: `window`, `voi_lut`, `percentile` or `stored` (8-bit pictures as they are),
             with `+clahe` where asked.
-        notes: Remarks such as `no_window` or `spoilt_window`.
-        box: Left, top, right, bottom of what was kept, pixels of the file's image, right and bottom exclusive.
-        source_size: Height and width of the file's image, pixels.
+        notes: Remarks such as `no_window`, `spoilt_window` or `turned`.
+        box: Left, top, right, bottom of what was kept, pixels of the file's image as a viewer shows it, right and bottom exclusive.
+        source_size: Height and width of the file's image as a viewer shows it, pixels.
         header: The allowed DICOM header fields, by keyword.
         simulated: The header says that a program drew it.
         stored_sha256: See `stored_digest`; blank where it was not asked for.
@@ -52,17 +58,40 @@ class Radiograph:
 
 
 def looks_like_image(path: str | Path) -> bool:
-    """Whether a file has a known image ending or a DICOM header."""
+    """Whether a file has a known image ending or is DICOM by its first bytes. What is no regular file is never opened."""
     path = Path(path)
     if path.suffix.lower() in IMAGE_ENDINGS:
         return True
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return _starts_like_dicom(file.read(HEAD_BYTES))
     except OSError:
         return False
 
 
+def _starts_like_dicom(head: bytes) -> bool:
+    """Whether a file's first bytes are DICOM's preamble or, without one, two elements of a data set that begins with group 2 or 8."""
+    return head[128:132] == b"DICM" or _starts_with_elements(head, "<") or _starts_with_elements(head, ">")
+
+
+def _starts_with_elements(head: bytes, order: str) -> bool:
+    """Tags that rise, value representations that exist, lengths that are even and small (PS3.5, 7.1)."""
+    place, last, found = 0, -1, 0
+    while found < 2 and place + 12 <= len(head):
+        group, element, vr = struct.unpack_from(f"{order}HH2s", head, place)
+        explicit, wide = vr.decode("latin-1") in VRS, vr.decode("latin-1") in EXPLICIT_VR_LENGTH_32
+        start = place + 4 + (4 if wide else 2 if explicit else 0)
+        (length,) = struct.unpack_from(f"{order}{'H' if explicit and not wide else 'I'}", head, start)
+        tag = group << 16 | element
+        if group not in (2, 8) or tag <= last or length % 2 or length > len(head):
+            return False
+        place, last, found = start + (2 if explicit and not wide else 4) + length, tag, found + 1
+    return found == 2
+
+
+@one_file_alone()
 def read_radiograph(
     data: bytes, settings: Prepare, box: Box | None = None, plain: bool = False, digest: bool = False
 ) -> Radiograph:
@@ -71,8 +100,8 @@ def read_radiograph(
     Args:
         data: The bytes of a DICOM, TIFF, PNG or JPEG file.
         settings: `greyscale`, `window`, `crop`, `modalities` and `store_size` count here.
-        box: Left, top, right, bottom of the table's crop in pixels of the file's image; used with crop = "table" and
-            crop = "collimation" (which then cuts further).
+        box: Left, top, right, bottom of the table's crop in pixels of the file's image as a viewer shows it; used with
+            crop = "table" and crop = "collimation" (which then cuts further).
         plain: Show the full range of the values instead of what `greyscale` asks for: the other half of a contact sheet.
         digest: Fill in `stored_sha256`, which takes 12 ms for four million pixels.
 
@@ -81,10 +110,11 @@ def read_radiograph(
     """
     if not data:
         raise ExcludedRadiograph("empty_file")
-    dataset = None
+    dataset: pydicom.Dataset | None = None
+    remarks: tuple[str, ...] = ()
     # DICOM first: the preamble of a dual-purpose file is a TIFF header (PS3.10, 7.1).
     if data[128:132] != b"DICM" and data.startswith(PICTURE_STARTS):
-        values = read_picture(data)
+        values, remarks = read_picture(data)
     elif dicom.is_dicom(data[:132]):
         with dicom.guarded():
             dataset = dicom.open_dicom(data)
@@ -113,7 +143,7 @@ def read_radiograph(
     if spacing:
         spacing = (spacing[0] * pixels.shape[0] / stored.shape[0], spacing[1] * pixels.shape[1] / stored.shape[1])
     sha256 = stored_digest(values) if digest else ""
-    return Radiograph(stored, spacing, way, notes, kept, (height, width), header, simulated, sha256)
+    return Radiograph(stored, spacing, way, (*remarks, *notes), kept, (height, width), header, simulated, sha256)
 
 
 def stored_digest(values: Values) -> str:
@@ -123,7 +153,8 @@ def stored_digest(values: Values) -> str:
         values: Shape (height, width), any number type; equal numbers of different types are equal.
     """
     digest = hashlib.sha256(f"{values.shape[0]} {values.shape[1]}\n".encode())
-    digest.update(values.astype("<f8" if values.dtype.kind == "f" else "<i4", order="C").data)
+    kind = "<f8" if values.dtype.kind == "f" else "<i4" if _fits(values, np.int32) else "<i8"
+    digest.update(values.astype(kind, order="C").data)
     return digest.hexdigest()
 
 
@@ -131,8 +162,8 @@ def _to_grey(
     values: Values, dataset: pydicom.Dataset | None, settings: Prepare, plain: bool
 ) -> tuple[Grey, str, tuple[str, ...]]:
     """Grey levels of the stored values, how they came about, and remarks."""
-    if values.dtype.kind == "f":
-        values = _sixteen_bits(values)
+    if dataset is None and (values.dtype.kind == "f" or values.dtype.itemsize > 2):
+        values = in_sixteen_bits(values)
     first = int(values.min())
     span = int(values.max()) - first
     if span > 0xFFFF:
@@ -173,16 +204,9 @@ def _to_grey(
     return grey[index], way, tuple(notes)
 
 
-def _sixteen_bits(values: Values) -> Values:
-    """Floating-point grey values as 65,536 levels between their extremes; what is not finite becomes the lowest."""
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise ExcludedRadiograph("blank")
-    low, high = float(values[finite].min()), float(values[finite].max())
-    if low == high:
-        raise ExcludedRadiograph("blank")
-    scaled = (np.where(finite, values, low).astype(np.float64) - low) / (high - low)
-    return np.rint(scaled * 0xFFFF).astype(np.uint16)
+def _fits(values: Values, kind: type[np.signedinteger]) -> bool:
+    limits = np.iinfo(kind)
+    return np.can_cast(values.dtype, kind) or bool(limits.min <= values.min() and values.max() <= limits.max)
 
 
 def _fit(pixels: Grey, longest: int) -> Grey:

@@ -30,10 +30,10 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
+from sacro_ray.imaging.channels import LARGEST_PIXELS, Values, check_size, one_channel
 from sacro_ray.imaging.codestream import stated_size
 from sacro_ray.imaging.exclusion import ExcludedRadiograph
 from sacro_ray.imaging.greyscale import Counts, Grey, Levels, spoilt, stretch
-from sacro_ray.imaging.picture import LARGEST_PIXELS, Values, check_size, one_channel
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame forms .1 to .4, PS3.4 B.5
 COLOURS = {"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}

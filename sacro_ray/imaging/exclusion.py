@@ -1,5 +1,11 @@
 """Why a radiograph is left out: the fixed list of reasons, and the error that carries one."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
+
+log = logging.getLogger("sacro_ray")
+
 REASONS = {
     # the file
     "unreadable_file": "the file cannot be opened, or is there no longer",
@@ -8,7 +14,7 @@ REASONS = {
     "damaged_header": "a DICOM header whose needed values cannot be read",
     "no_pixel_data": "a DICOM object without pixels",
     "truncated": "fewer pixels than the header promises",
-    "undecodable": "the compressed pixels are damaged",
+    "undecodable": "the pixels are damaged, or no decoder here reads them",
     "unknown_transfer_syntax": "a DICOM transfer syntax that no decoder here reads",
     "unsupported_pixels": "a pixel format that no radiograph has, such as bit depths over 16",
     "decoder_crashed": "the decoder died or did not end; decoded alone, in a process of its own",
@@ -48,3 +54,22 @@ class ExcludedRadiograph(Exception):  # noqa: N818 - an outcome of reading, name
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail or REASONS[self.reason]}"
+
+
+@contextlib.contextmanager
+def one_file_alone() -> Iterator[None]:
+    """Decode one file within: whatever a decoder raises is the reason why this file is left out, and nothing more.
+
+    The kind of error goes to the log; its message does not, for it may quote a header.
+
+    Raises:
+        ExcludedRadiograph: As raised within; else `too_large` for want of memory, or `undecodable`.
+    """
+    try:
+        yield
+    except ExcludedRadiograph:
+        raise
+    except Exception as error:
+        reason, kind = "too_large" if isinstance(error, MemoryError) else "undecodable", type(error).__name__
+        log.warning("a decoder raised %s; that file is left out as %s", kind, reason)
+        raise ExcludedRadiograph(reason, f"the decoder raised {kind}") from None

@@ -7,10 +7,17 @@ the pixels are looked up once.
 import numpy as np
 import numpy.typing as npt
 
+from sacro_ray.imaging.channels import Values
+from sacro_ray.imaging.exclusion import ExcludedRadiograph
+
 # Robust extremes: 1 pixel of 200 at either end may be a marker, a screw or a dead detector element.
 LOW_SHARE, HIGH_SHARE = 0.005, 0.995
 # Share of pixels that a window may drive to black or white although their values are neither lowest nor highest.
 MOSTLY_SATURATED = 0.5
+# A value further from the robust extremes than these lie apart, so many times, is no grey level: no data, a dead element.
+FAR = 10
+# No detector measures as much: a float beyond it stands for "no data", as -3.4e38 often does.
+NO_MEASUREMENT = 1e30
 # CLAHE of 8 x 8 tiles, mild (Pizer et al. 1987).
 CLAHE_TILES, CLAHE_CLIP = 8, 0.01
 
@@ -42,6 +49,35 @@ def robust_range(levels: Levels, counts: Counts) -> tuple[float, float] | None:
     if low == high:
         low, high = present[0], present[-1]
     return float(low), float(high)
+
+
+def in_sixteen_bits(values: Values) -> npt.NDArray[np.uint16]:
+    """Values of any type as at most 65,536 levels, so that a table of them can be made.
+
+    Whole numbers that lie close enough together only move to zero. Others are scaled between their extremes, those that are far
+    away (`FAR`) not counted; these are clipped, and what is no measurement (NaN, infinite, `NO_MEASUREMENT`) becomes the lowest.
+
+    Returns:
+        uint16, the same shape.
+
+    Raises:
+        ExcludedRadiograph: `blank` where all are equal.
+    """
+    if values.dtype.kind in "ui" and int(values.max()) - int(values.min()) <= 0xFFFF:
+        return np.asarray(values - values.min(), dtype=np.uint16)
+    exact = values.astype(np.float64)
+    measured = np.abs(exact) < NO_MEASUREMENT
+    if not measured.any():
+        raise ExcludedRadiograph("blank")
+    known = exact[measured]
+    low, high = float(known.min()), float(known.max())
+    lower, upper = np.percentile(known, [100 * LOW_SHARE, 100 * HIGH_SHARE], method="inverted_cdf")
+    if lower < upper:
+        low, high = max(low, lower - FAR * (upper - lower)), min(high, upper + FAR * (upper - lower))
+    if low == high:
+        raise ExcludedRadiograph("blank")
+    scaled = (np.clip(np.where(measured, exact, low), low, high) - low) / (high - low)
+    return np.asarray(np.rint(scaled * 0xFFFF), dtype=np.uint16)
 
 
 def spoilt(levels: Levels, grey: Grey, counts: Counts) -> bool:

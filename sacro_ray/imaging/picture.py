@@ -1,125 +1,94 @@
 """TIFF, PNG and JPEG files, 8 or 16 bit, as one grey array."""
 
+import contextlib
 import io
-import logging
 import warnings
 
+import imagecodecs
 import numpy as np
-import numpy.typing as npt
-import tifffile
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from sacro_ray.imaging import tiff
+from sacro_ray.imaging.channels import Values, check_size, one_channel, upright
 from sacro_ray.imaging.exclusion import ExcludedRadiograph
 
-# The largest detectors have about 20 million pixels, a stitched whole-leg film about 60.
-LARGEST_PIXELS = 100_000_000
-# Three colour channels count as equal where they differ by more than this in at most one pixel of a thousand:
-# lossy compression in YCbCr leaves a level or two.
-CHANNEL_TOLERANCE, COLOURED_SHARE = 4 / 255, 0.001
-
-Values = npt.NDArray[np.unsignedinteger | np.signedinteger | np.floating]
-
-
-def check_size(height: int, width: int) -> None:
-    """Refuse pictures without pixels and decompression bombs, before they are decoded.
-
-    Raises:
-        ExcludedRadiograph: `zero_size` or `too_large`.
-    """
-    if height < 1 or width < 1:
-        raise ExcludedRadiograph("zero_size")
-    if height * width > LARGEST_PIXELS:
-        raise ExcludedRadiograph("too_large", f"{width} x {height} pixels, at most {LARGEST_PIXELS} in all are decoded")
+PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+PICTURE_STARTS = (PNG_START, JPEG_START, *tiff.STARTS)
+ORIENTATION = 274
+# A reduced version that a camera keeps behind its picture (CIPA DC-007, 5.2.3.3.1).
+REDUCED = "Large Thumbnail"
+# Chunks of a PNG that its picture depends on though a reader may pass them over: transparency, animation, orientation.
+NEEDED_CHUNKS = {b"tRNS", b"acTL", b"fcTL", b"fdAT", b"eXIf"}
+# Where ImageMagick kept EXIF before there was eXIf, and the bytes that EXIF may have: 64 KiB in a JPEG, two digits a byte.
+EXIF_TEXTS, LARGEST_EXIF_TEXT = (b"Raw profile type exif\0", b"Raw profile type APP1\0"), 1 << 18
 
 
-def one_channel(values: Values) -> Values:
-    """Take (height, width, channels) with equal colour channels to (height, width); an alpha channel is left out.
-
-    Raises:
-        ExcludedRadiograph: `true_colour` where the channels differ.
-    """
-    if values.ndim == 2:
-        return values
-    colours = values if values.shape[2] != 2 else values[..., :1]
-    colours = colours[..., :3]
-    span = _highest(values) if values.dtype.kind in "ui" else 1.0
-    first = colours[..., 0].astype(np.float32)
-    for other in range(1, colours.shape[2]):
-        if np.mean(np.abs(colours[..., other] - first) > CHANNEL_TOLERANCE * span) > COLOURED_SHARE:
-            raise ExcludedRadiograph("true_colour")
-    return np.ascontiguousarray(colours[..., 0])
-
-
-def read_picture(data: bytes) -> Values:
+def read_picture(data: bytes) -> tuple[Values, tuple[str, ...]]:
     """Decode a TIFF, PNG or JPEG file.
 
     Returns:
-        Shape (height, width), bone bright where the file says what white is; uint8 or uint16, or what a TIFF holds.
+        Shape (height, width), upright as viewers show it, bone bright where the file says what white is; uint8 or uint16, or what
+        a TIFF holds. And remarks: `turned` where the file said that it is stored in another orientation.
 
     Raises:
-        ExcludedRadiograph: `not_an_image`, `truncated`, `multi_frame`, `true_colour`, `zero_size` or `too_large`.
+        ExcludedRadiograph: `not_an_image`, `truncated`, `multi_frame`, `true_colour`, `zero_size`, `too_large` or
+            `unsupported_pixels`. Whatever else a decoder raises passes through.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
-        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            return _read_tiff(data)
-        return _read_with_pillow(data)
+        values, orientation = tiff.read_tiff(data) if data.startswith(tiff.STARTS) else _read_with_pillow(data)
+    return (upright(values, orientation), ("turned",)) if 2 <= orientation <= 8 else (values, ())
 
 
-def _read_with_pillow(data: bytes) -> Values:
+def _read_with_pillow(data: bytes) -> tuple[Values, int]:
+    """Values and orientation of a PNG or JPEG file."""
+    data = _without_metadata(data) if data.startswith(PNG_START) else data
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "MPO"]) as image:
             check_size(image.height, image.width)
-            if getattr(image, "n_frames", 1) > 1:
+            if _frames(image) > 1:
                 raise ExcludedRadiograph("multi_frame")
             image.load()
-            plain = image.mode in ("L", "I;16", "I;16B", "I", "F", "LA", "RGB", "RGBA")
-            values = np.asarray(image if plain else image.convert("L" if image.mode == "1" else "RGB"))
-    except ExcludedRadiograph:
-        raise
-    except (Image.DecompressionBombError, MemoryError):
+            orientation = _orientation(image)
+            if data.startswith(PNG_START) and data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
+                # Pillow drops the lower byte.
+                values = imagecodecs.png_decode(data)
+            else:
+                plain = image.mode in ("L", "I;16", "I;16B", "I", "F", "LA", "RGB", "RGBA")
+                values = np.asarray(image if plain else image.convert("L" if image.mode == "1" else "RGB"))
+    except Image.DecompressionBombError:
         raise ExcludedRadiograph("too_large") from None
-    except OSError as error:
-        reason = "truncated" if "truncated" in str(error) else "not_an_image"
-        raise ExcludedRadiograph(reason) from None
-    except (SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError):
+    except UnidentifiedImageError:
         raise ExcludedRadiograph("not_an_image") from None
-    return one_channel(values)
-
-
-def _read_tiff(data: bytes) -> Values:
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            if len(file.pages) != 1:
-                raise ExcludedRadiograph("multi_frame" if len(file.pages) > 1 else "not_an_image")
-            page = file.pages.first
-            check_size(page.imagelength, page.imagewidth)
-            if page.imagedepth > 1:
-                raise ExcludedRadiograph("multi_frame")
-            values = page.asarray()
-            photometric, planes_first = int(page.photometric), page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
-            palette, bits = page.colormap, int(page.bitspersample)
-    except ExcludedRadiograph:
+    except OSError as error:
+        if "truncated" in str(error).lower():
+            raise ExcludedRadiograph("truncated") from None
         raise
-    except MemoryError:
-        raise ExcludedRadiograph("too_large") from None
-    except Exception:
-        raise ExcludedRadiograph("not_an_image", "the TIFF is damaged or of an unknown kind") from None
-    if values.ndim == 3 and planes_first:
-        values = np.moveaxis(values, 0, -1)
-    if values.ndim not in (2, 3) or 0 in values.shape or values.dtype.kind not in "uifb":
-        raise ExcludedRadiograph("unsupported_pixels")
-    if values.dtype.kind == "b" or (bits < 8 and values.dtype == np.uint8):
-        values = (values.astype(np.uint16) * 255 // (2**bits - 1)).astype(np.uint8)
-    if photometric == tifffile.PHOTOMETRIC.PALETTE and palette is not None:
-        values = np.moveaxis(np.asarray(palette), 0, -1)[values]
-    values = one_channel(values)
-    if photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        values = _highest(values) - values if values.dtype.kind in "ui" else -values
-    return values
+    return one_channel(values), orientation
 
 
-def _highest(values: Values) -> int:
-    """The highest value that the array's integer type can hold."""
-    return int(np.iinfo(str(values.dtype)).max)
+def _orientation(image: Image.Image) -> int:
+    """The file's own word on how it is to be turned; EXIF that cannot be read says nothing."""
+    with contextlib.suppress(Exception):
+        return int(image.getexif().get(ORIENTATION, 1))
+    return 1
+
+
+def _frames(image: Image.Image) -> int:
+    entries = getattr(image, "mpinfo", {}).get(0xB002, ())
+    reduced = sum(entry["Attribute"]["MPType"].startswith(REDUCED) for entry in entries)
+    return int(getattr(image, "n_frames", 1) - reduced)
+
+
+def _without_metadata(data: bytes) -> bytes:
+    """A PNG file without colour profile and texts: Pillow refuses the picture where these are large or damaged."""
+    kept, place = [data[:8]], 8
+    while place + 12 <= len(data):
+        length, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
+        optional = kind[0] & 0x20
+        exif = length <= LARGEST_EXIF_TEXT and data.startswith(EXIF_TEXTS, place + 8)
+        end = place + 12 + length
+        if not optional or kind in NEEDED_CHUNKS or exif or end > len(data):
+            kept.append(data[place:end])
+        place = end
+    return b"".join([*kept, data[place:]])

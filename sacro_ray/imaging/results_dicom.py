@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pydicom
 
 from sacro_ray.imaging import dicom
-from sacro_ray.imaging.decode import PICTURE_STARTS
+from sacro_ray.imaging.picture import PICTURE_STARTS
 from sacro_ray.imaging.remarks import familiarity_in_words, in_words
 from sacro_ray.imaging.results_capture import Picture, secondary_capture
 from sacro_ray.imaging.results_model import NOTICE, Model
