@@ -24,7 +24,7 @@ from sacro_ray.dataset.completion import (
     write_near_duplicates,
 )
 from sacro_ray.dataset.contact_sheet import RADIOGRAPHS, contact_sheet
-from sacro_ray.dataset.files import write_atomically
+from sacro_ray.dataset.files import read_file, write_atomically
 from sacro_ray.dataset.leaks import refuse_pixels_in_development_and_test
 from sacro_ray.dataset.manifest import NAME as MANIFEST
 from sacro_ray.dataset.manifest import read_manifest
@@ -179,7 +179,7 @@ def _shard_task(shard: PlannedShard, folder: str, settings: Prepare, poison: Seq
 def _probe_task(radiograph: PlannedRadiograph, settings: Prepare) -> None:
     _watch()
     try:
-        read_radiograph(Path(radiograph.path).read_bytes(), settings, radiograph.box)
+        read_radiograph(read_file(radiograph.path), settings, radiograph.box)
     except (ExcludedRadiograph, OSError):
         pass
     finally:

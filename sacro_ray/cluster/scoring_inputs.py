@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from sacro_ray.dataset.tables import read_cohort
-from sacro_ray.errors import UserError
+from sacro_ray.errors import UserError, listed
 from sacro_ray.imaging.decode import IMAGE_ENDINGS, Box, looks_like_image
 from sacro_ray.learning.boxes import kept_share
 
@@ -35,7 +35,7 @@ class Item:
     """One radiograph to score.
 
     Attributes:
-        input: Its name in the results: the path relative to the folder, or the radiograph_id.
+        input: Its name in the results: the path relative to the folder (`as_text`), or the radiograph_id.
         path: The file, or the shard that holds it.
         box: The table's crop: left, top, right, bottom, pixels of the file's image, right and bottom exclusive.
         offset: In a shard, where the prepared PNG starts, bytes; None for a file of its own, which is still to be prepared.
@@ -66,25 +66,25 @@ def list_items(given: str, without: Path) -> list[Item]:
         UserError: There is nothing at the path, or no image in it.
     """
     path, left = Path(given), Counter[str]()
-    if path.is_dir():
+    if os.path.isdir(path):
         shards = _shards_in(path)
         items = (
             [item for shard in shards for item in _samples(shard)]
             if shards
             else _images(_files_below(path, without), path, left)
         )
-    elif path.is_file() and path.suffix.lower() == ".csv":
+    elif os.path.isfile(path) and path.suffix.lower() == ".csv":
         items = [
             Item(row.radiograph_id, str(row.path), row.box, stamp=_stamp(row.path))
             for row in read_cohort(path, "external_test")
         ]
-    elif path.is_file() and path.suffix.lower() == ".tar":
+    elif os.path.isfile(path) and path.suffix.lower() == ".tar":
         items = list(_samples(path))
-    elif path.is_file():
+    elif os.path.isfile(path):
         items = _images([path], path.parent, left)
     elif glob.has_magic(given):
         found = sorted(Path(name) for name in glob.glob(given, recursive=True))
-        files = (name for name in found if name.is_file() and without not in name.resolve().parents)
+        files = (name for name in found if not name.is_dir() and without not in name.resolve().parents)
         items = _images(files, _fixed_part(path), left)
     else:
         raise UserError(f"nothing at {given}; give a folder, a glob in quotes, an image file, a cohort.csv or shards")
@@ -98,15 +98,39 @@ def list_items(given: str, without: Path) -> list[Item]:
     return items
 
 
+def as_text(name: str) -> str:
+    r"""A file's name as UTF-8 can hold it, reversibly.
+
+    Bytes of a name that are not UTF-8 become \xNN, NN in hexadecimal, and so does a backslash that stands before such letters already.
+    """
+    literal = re.sub(r"\\(?=x[0-9a-f]{2})", r"\\x5c", name)
+    return os.fsencode(literal).decode("utf-8", "backslashreplace")
+
+
 def _files_below(folder: Path, without: Path) -> Iterator[Path]:
     """All files below a folder, sorted by path; links to folders are not followed, for they may lead in a circle."""
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    closed: list[str] = []
+    yield from _walk(folder, without, closed)
+    if closed:
+        log.warning(
+            "%d folders cannot be read, and nothing in them is scored: %s",
+            len(closed),
+            listed(as_text(name) for name in closed),
+        )
+
+
+def _walk(folder: Path, without: Path, closed: list[str]) -> Iterator[Path]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        closed.append(str(folder))
+        return
     for entry in entries:
         path = Path(entry.path)
         if not entry.is_dir(follow_symlinks=False):
             yield path
         elif path.resolve() != without:
-            yield from _files_below(path, without)
+            yield from _walk(path, without, closed)
 
 
 def _images(files: Iterable[Path], root: Path, left: Counter[str]) -> list[Item]:
@@ -116,7 +140,7 @@ def _images(files: Iterable[Path], root: Path, left: Counter[str]) -> list[Item]
         if is_of_scoring(file):
             left[OF_SCORING] += 1
         elif looks_like_image(file):
-            items.append(Item(file.relative_to(root).as_posix(), str(file.absolute()), stamp=_stamp(file)))
+            items.append(Item(as_text(file.relative_to(root).as_posix()), str(file.absolute()), stamp=_stamp(file)))
         else:
             left[NO_IMAGES] += 1
     return items
@@ -150,7 +174,7 @@ def _fixed_part(pattern: Path) -> Path:
 def _shards_in(folder: Path) -> list[Path]:
     """The shards of a split's, a cohort's or all cohorts' folder: they lie two below their manifest. None in a folder of images."""
     for pattern in ("*.tar", "*/*.tar", "*/*/*.tar"):
-        shards = [shard for shard in folder.absolute().glob(pattern) if (shard.parent.parent / "manifest.json").is_file()]
+        shards = [shard for shard in folder.absolute().glob(pattern) if os.path.isfile(shard.parent.parent / "manifest.json")]
         if shards:
             return sorted(shard for shard in shards if not shard.name.startswith("."))
     return []

@@ -8,7 +8,6 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,10 @@ from PIL import Image
 from sacro_ray.cluster.scoring_inputs import Item, Whole
 from sacro_ray.cluster.scoring_quality import quality_flags, stored_quality_flags
 from sacro_ray.config import Experiment
+from sacro_ray.dataset.files import read_file
 from sacro_ray.dataset.geometry import to_square
 from sacro_ray.imaging.decode import Box, read_radiograph
-from sacro_ray.imaging.exclusion import ExcludedRadiograph
+from sacro_ray.imaging.exclusion import ExcludedRadiograph, one_file_alone
 
 LONGEST_READING_S = 120.0
 """A decoder that takes longer than this for one file is stuck; the largest plain radiographs take about a second."""
@@ -41,37 +41,33 @@ class Prepared:
 
 
 def prepare_item(item: Item, experiment: Experiment, size_px: int) -> Prepared:
-    """Read and prepare one radiograph; whatever is wrong with the file is in the answer, not raised."""
+    """Read and prepare one radiograph; whatever is wrong with the file is in what is returned, not raised."""
     try:
-        if item.offset is not None:
-            pixels = _stored_pixels(item)
-            whole = _not_cropped(item.cut, item.whole)
-            square = to_square(pixels, size_px, experiment.model.fit)
-            return Prepared(square, flags=(*whole, *stored_quality_flags(pixels, size_px)))
-        return prepare_bytes(Path(item.path).read_bytes(), experiment, size_px, item.box, item.whole)
-    except ExcludedRadiograph as error:
-        return Prepared(None, str(error))
+        if item.offset is None:
+            return prepare_bytes(read_file(item.path), experiment, size_px, item.box, item.whole)
+        pixels = _stored_pixels(item)
+        whole = _not_cropped(item.cut, item.whole)
+        square = to_square(pixels, size_px, experiment.model.fit)
+        return Prepared(square, flags=(*whole, *stored_quality_flags(pixels, size_px)))
     except OSError as error:
         return Prepared(None, f"unreadable_file: {type(error).__name__}")
-    except Exception as error:
-        return Prepared(None, f"unexpected: {type(error).__name__}")
+    except ExcludedRadiograph as error:
+        return Prepared(None, str(error))
 
 
 def prepare_bytes(
     data: bytes, experiment: Experiment, size_px: int, box: Box | None = None, whole: Whole = "scored"
 ) -> Prepared:
-    """Prepare the radiograph in a file's bytes; whatever is wrong with it is in the answer, not raised."""
+    """Prepare the radiograph in a file's bytes; whatever is wrong with it is in what is returned, not raised."""
     try:
         radiograph = read_radiograph(data, experiment.prepare, box)
         height, width = radiograph.source_size
         cut = experiment.prepare.crop != "none" and box not in (None, (0, 0, width, height))
-        square = to_square(radiograph.pixels, size_px, experiment.model.fit)
-        return Prepared(square, flags=(*_not_cropped(cut, whole), *quality_flags(radiograph, size_px)))
+        remarks = _not_cropped(cut, whole)
     except ExcludedRadiograph as error:
         return Prepared(None, str(error))
-    except Exception as error:
-        # The kind of error alone: its message may quote the header.
-        return Prepared(None, f"unexpected: {type(error).__name__}")
+    square = to_square(radiograph.pixels, size_px, experiment.model.fit)
+    return Prepared(square, flags=(*remarks, *quality_flags(radiograph, size_px)))
 
 
 def _not_cropped(cut: bool, whole: Whole) -> tuple[str, ...]:
@@ -90,7 +86,9 @@ def _not_cropped(cut: bool, whole: Whole) -> tuple[str, ...]:
 def _stored_pixels(item: Item) -> NDArray[np.uint8]:
     with open(item.path, "rb") as file:
         file.seek(item.offset or 0)
-        return np.asarray(Image.open(io.BytesIO(file.read(item.size)), formats=["PNG"]))
+        data = file.read(item.size)
+    with one_file_alone():
+        return np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]))
 
 
 def prepare_here(items: Sequence[Item], experiment: Experiment, size_px: int) -> Iterator[Prepared]:

@@ -23,7 +23,7 @@ ITEMS = pa.schema(
         ("index", pa.int64()),
         ("part", pa.int64()),
         ("input", pa.string()),
-        ("path", pa.string()),
+        ("path", pa.binary()),
         ("box", pa.list_(pa.int64())),
         ("offset", pa.int64()),
         ("size", pa.int64()),
@@ -133,7 +133,7 @@ def _tables(
             if row["status"] == "ok"
         }  # fmt: skip
         rows = [
-            asdict(item) | {"index": index, "part": part, "known": before.get(index)}
+            asdict(item) | {"path": os.fsencode(item.path), "index": index, "part": part, "known": before.get(index)}
             for index, item in enumerate(items[part * size : (part + 1) * size], start=part * size)
         ]
         tables.append(pa.Table.from_pylist(rows, schema=ITEMS))

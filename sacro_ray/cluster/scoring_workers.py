@@ -1,5 +1,6 @@
 """What runs on the cluster's machines: parts of the input read, and scored."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ class Reader:
                 "input": part["input"],
                 "error": pa.array([radiograph.error for radiograph in prepared], pa.string()),
                 "quality": pa.array([" ".join(radiograph.flags) for radiograph in prepared], pa.string()),
-                "file": pa.array([item.path if item.offset is None else None for item in items], pa.string()),
+                "file": pa.array([os.fsencode(item.path) if item.offset is None else None for item in items], pa.binary()),
                 "square": pa.array([_as_bytes(radiograph.square) for radiograph in prepared], pa.binary()),
             }
         )
@@ -132,13 +133,13 @@ class Scorer:
         }
 
     def _objects(
-        self, file: str | None, scored: Scored, flags: list[str], picture: NDArray[np.uint8] | None
+        self, file: bytes | None, scored: Scored, flags: list[str], picture: NDArray[np.uint8] | None
     ) -> tuple[Objects | None, list[str]]:
         """The DICOM objects of a DICOM file where they are asked for, or the flag that says that there are none."""
         if self.outputs.model is None or picture is None or file is None:
             return None, []
         try:
-            data = Path(file).read_bytes()
+            data = Path(os.fsdecode(file)).read_bytes()
             if not is_dicom_file(data):
                 return None, []
             objects = result_objects(data, picture, scored.probability, flags, scored.familiarity, self.outputs.model)
@@ -164,7 +165,7 @@ class ReaderAndScorer:
 
 def item_of(row: dict[str, Any]) -> Item:
     """A row of a part as the item it was made from."""
-    return Item(**{**row, "box": None if row["box"] is None else tuple(row["box"])})
+    return Item(**{**row, "path": os.fsdecode(row["path"]), "box": None if row["box"] is None else tuple(row["box"])})
 
 
 def _as_bytes(square: NDArray[np.uint8] | None) -> bytes | None:

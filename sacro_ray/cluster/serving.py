@@ -133,12 +133,8 @@ def decode_upload(data: bytes, experiment: Experiment, size_px: int) -> Prepared
     """An upload's bytes as the square the network takes, or the reason why there is none. The task that runs apart."""
     # A decoder that dies must not leave its memory, and the upload in it, behind as a core file.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    try:
-        with ended_when_stuck(LONGEST_DECODING_S):
-            return prepare_bytes(data, experiment, size_px)
-    except Exception as error:
-        # The kind of error alone: its message may quote the header.
-        return Prepared(None, f"undecodable: {type(error).__name__}")
+    with ended_when_stuck(LONGEST_DECODING_S):
+        return prepare_bytes(data, experiment, size_px)
 
 
 def data_url(pixels: Square) -> str:

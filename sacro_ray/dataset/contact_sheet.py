@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from sacro_ray.config import Prepare
+from sacro_ray.dataset.files import read_file
 from sacro_ray.dataset.plan import PlannedRadiograph
 from sacro_ray.imaging.decode import read_radiograph
 
@@ -65,7 +66,7 @@ def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _cell(radiograph: PlannedRadiograph, stored: Image.Image, record: dict[str, Any], settings: Prepare) -> Image.Image:
     cell = Image.new("L", (2 * CELL_PX + GAP_PX, CELL_PX + CAPTION_PX), PAPER)
-    before = read_radiograph(Path(radiograph.path).read_bytes(), settings, radiograph.box, plain=True)
+    before = read_radiograph(read_file(radiograph.path), settings, radiograph.box, plain=True)
     for left, picture in ((0, Image.fromarray(before.pixels)), (CELL_PX + GAP_PX, stored)):
         cell.paste(_centred(picture), (left, 0))
     label = {0: "negative", 1: "positive", None: "discordant"}[radiograph.label]

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,22 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> Path:
         os.fsync(file.fileno())
     temporary.replace(path)
     return path
+
+
+class NotARegularFile(OSError):  # noqa: N818 - named as it is shown
+    """A pipe, a socket, a device or a folder."""
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a regular file. Anything else is not opened: reading a pipe may never end.
+
+    Raises:
+        OSError: It is not there, may not be read, or is no regular file (`NotARegularFile`).
+    """
+    path = Path(path)
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise NotARegularFile
+    return path.read_bytes()
 
 
 def sha256_of(path: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sacro_ray.config import Prepare
-from sacro_ray.dataset.files import sha256_of, write_atomically
+from sacro_ray.dataset.files import read_file, sha256_of, write_atomically
 from sacro_ray.dataset.leaks import perceptual_hash, pixel_digest
 from sacro_ray.dataset.plan import PlannedRadiograph, PlannedShard
 from sacro_ray.dataset.shards import add_sample, png_bytes
@@ -247,7 +247,7 @@ def _note_path(folder: Path, shard: PlannedShard) -> Path:
 
 def _read(path: str) -> bytes | None:
     try:
-        return Path(path).read_bytes()
+        return read_file(path)
     except OSError:
         return None
 

@@ -4,14 +4,23 @@ import io
 import json
 import logging
 import os
+import re
+import socket
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from sacro_ray.cluster.scoring_inputs import list_items
+from sacro_ray.cluster.scoring_inputs import Item, as_text, list_items
+from sacro_ray.cluster.scoring_reading import prepare_item
 from sacro_ray.cluster.scoring_results import input_digest
+from sacro_ray.cluster.scoring_stream import _tables
+from sacro_ray.cluster.scoring_workers import item_of
 from sacro_ray.dataset.shards import read_samples
 from sacro_ray.errors import UserError
 
@@ -129,3 +138,104 @@ def test_the_digest_changes_with_a_file_that_changes(films):
 
 def test_items_hold_nothing_that_json_cannot(films):
     assert json.dumps([vars(item) for item in list_items(str(films), Path("/nowhere"))])
+
+
+# ---- names and files as other systems leave them ----
+
+
+def as_bytes(text: str) -> bytes:
+    """The way back that docs/scoring.md gives."""
+    return re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), text.encode())
+
+
+@given(st.binary(min_size=1, max_size=12) | st.text(alphabet="\\\\x5ceé9", max_size=12).map(str.encode))
+def test_any_name_is_text_and_can_be_had_back(name):
+    text = as_text(os.fsdecode(name))
+    assert as_bytes(text) == name
+
+
+def test_names_that_are_utf8_are_left_alone():
+    for name in ("Röntgen/Pelvis 1.dcm", "a\\b.png", "a\\x.png", "100%.tif"):
+        assert as_text(name) == name
+
+
+def test_a_name_that_is_not_utf8_is_a_row_that_finds_its_file(films):
+    for name in (b"\xe9\xe8.png", b"b/\xc4\xe3.png", "é.png".encode()):
+        with open(os.fsencode(films) + b"/" + name, "wb") as file:
+            file.write((films / "z.png").read_bytes())
+    items = list_items(str(films), Path("/nowhere"))
+    assert {item.input for item in items} == {*EXPECTED, "\\xe9\\xe8.png", "b/\\xc4\\xe3.png", "é.png"}
+    json.dumps([vars(item) for item in items])
+    (table,) = _tables(items, [0], len(items), lambda _: [])
+    back = [item_of(row) for row in table.select(list(Item.__dataclass_fields__)).to_pylist()]
+    assert back == items
+    assert all(os.path.isfile(item.path) for item in back)
+    assert input_digest(back)
+
+
+def test_a_subfolder_that_may_not_be_read_is_a_warning(films, monkeypatch, caplog):
+    whole = os.scandir
+
+    def scandir(folder="."):
+        if Path(folder).name == "deep":
+            raise PermissionError(13, "Permission denied")
+        return whole(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert names(films) == [name for name in EXPECTED if "deep" not in name]
+    assert f"1 folders cannot be read, and nothing in them is scored: {films / 'b' / 'deep'}" in caplog.text
+
+
+@pytest.fixture
+def odd(films, monkeypatch) -> Path:
+    """The folder with a pipe and a socket under an image's name and without, and a link to nothing; opening a pipe would never end."""
+    for name in ("pipe", "pipe.dcm"):
+        os.mkfifo(films / name)
+    monkeypatch.chdir(films)
+    for name in ("socket", "socket.png"):
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(name)
+    os.symlink(films / "gone", films / "gone.tif")
+    return films
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_file_is_never_opened(odd, experiment):
+    found = names(odd)
+    assert found == sorted([*EXPECTED, "gone.tif", "pipe.dcm", "socket.png"])
+    assert set(names(odd / "*")) == {name for name in found if "/" not in name}
+    errors = {item.input: prepare_item(item, experiment, 32).error for item in list_items(str(odd), Path("/nowhere"))}
+    assert errors["pipe.dcm"] == errors["socket.png"] == "unreadable_file: NotARegularFile"
+    assert errors["gone.tif"] == "unreadable_file: FileNotFoundError"
+    with pytest.raises(UserError, match="nothing at"):
+        list_items(str(odd / "pipe.dcm"), Path("/nowhere"))
+
+
+@pytest.mark.timeout(20)
+def test_a_table_that_names_a_pipe_or_a_folder_is_the_users_to_mend(odd):
+    table = odd / "cohort.csv"
+    table.write_text("radiograph_id,patient_id,path\nr1,p,pipe.dcm\nr2,p,b\nr3,p,socket.png\nr4,p,z.png\n")
+    with pytest.raises(UserError, match=r"no file.*: r1, r2, r3$"):
+        list_items(str(table), Path("/nowhere"))
+
+
+BARE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian]
+
+
+@pytest.mark.parametrize("syntax", BARE)
+def test_dicom_without_preamble_and_ending_is_a_row(tmp_path, make_dicom, syntax):
+    data = make_dicom(np.arange(64, dtype=np.uint16).reshape(8, 8), syntax)
+    (tmp_path / "without_preamble").write_bytes(data[132:])
+    (tmp_path / "without_meta").write_bytes(data[144 + int.from_bytes(data[140:144], "little") :])
+    assert names(tmp_path) == ["without_meta", "without_preamble"]
+
+
+def test_other_files_that_begin_like_a_data_set_are_no_rows(tmp_path):
+    (tmp_path / "backspaces").write_bytes(b"\x08\0\0\0" * 200)
+    (tmp_path / "text").write_bytes(b"\x08\0some text that goes on" * 40)
+    (tmp_path / "lengths").write_bytes(struct.pack("<200I", *range(8, 208)))
+    (tmp_path / "zeros").write_bytes(bytes(2000))
+    (tmp_path / "short").write_bytes(b"\x08\0\x05\0CS\x02\0ab")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "z.png").write_bytes(b"")
+    assert names(tmp_path) == ["z.png"]
