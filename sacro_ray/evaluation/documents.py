@@ -1,7 +1,9 @@
 """What stands beside the report as text: the model card, and the reporting guidelines' items with where each is answered."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from html import unescape
 from importlib.resources import files
 from typing import Any
 
@@ -11,20 +13,32 @@ from sacro_ray.evaluation.tables import Table, at_cutoffs, confusion, performanc
 from sacro_ray.evaluation.words import SACROILIITIS, methods, outcome, summary
 
 
-def checklists(sections: Sequence[Section], context: ReportContext) -> dict[str, str]:
+def checklists(report: str, sections: Sequence[Section], card: str, context: ReportContext) -> dict[str, str]:
     """CLAIM, TRIPOD+AI and STARD-AI as Markdown, by file name.
 
-    An item is answered where its section stands in this very report; all others are left to the authors.
+    An item is answered where this very report, or its model card, has the words that answer it; all others are left to the authors.
+
+    Args:
+        report: The HTML of the report.
+        sections: Its sections.
+        card: The model card.
+        context: Its `config` stands in the report.
     """
     guidelines = tomllib.loads(files("sacro_ray.evaluation").joinpath("checklists.toml").read_text(encoding="utf-8"))
-    places = {section.id: f"report.html, section {section.title}" for section in sections}
-    places["model card"] = "model_card.md"
-    if context.config:
-        places["configuration"] = "report.html, section Methods and configuration (the experiment file)"
+    texts = section_texts(report)
+    places = {section.id: (f"report.html, section {section.title}", texts[section.id]) for section in sections}
+    places["model card"] = ("model_card.md", card)
+    places["configuration"] = ("report.html, section Methods and configuration (the experiment file)", context.config or "")
     return {f"{name}.md": _checklist(guideline, places) for name, guideline in guidelines.items()}
 
 
-def _checklist(guideline: Mapping[str, Any], places: Mapping[str, str]) -> str:
+def section_texts(report: str) -> dict[str, str]:
+    """What a reader of the report finds in each section, by its id: the text without tags, with single spaces."""
+    found = re.findall(r'<section id="([^"]*)">(.*?)</section>', report, re.DOTALL)
+    return {name: " ".join(unescape(re.sub(r"<[^>]*>", " ", text)).split()) for name, text in found}
+
+
+def _checklist(guideline: Mapping[str, Any], places: Mapping[str, tuple[str, str]]) -> str:
     lines = [
         f"# {guideline['title']}",
         "",
@@ -33,11 +47,15 @@ def _checklist(guideline: Mapping[str, Any], places: Mapping[str, str]) -> str:
         "| item | topic | answered in |",
     ]
     lines += ["|---|---|---|"]
-    lines += [f"| {number} | {topic} | {places.get(where, '**authors**')} |" for number, topic, where in guideline["items"]]
-    open_items = sum(where not in places for _, _, where in guideline["items"])
+    answered = 0
+    for number, topic, where, *words in guideline["items"]:
+        place, text = places.get(where, ("", ""))
+        found = bool(words) and all(any(word in text for word in either.split("|")) for either in words)
+        answered += found
+        lines.append(f"| {number} | {topic} | {place if found else '**authors**'} |")
     lines += [
         "",
-        f"{len(guideline['items']) - open_items} items are answered or begun by this evaluation; {open_items} are the authors'.",
+        f"{answered} items are answered or begun by this evaluation; {len(guideline['items']) - answered} are the authors'.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -69,9 +69,10 @@ def evaluate_predictions(
         for chart in part.charts:
             write_text(out / "figures" / f"{chart.name}.svg", chart.svg)
             write_bytes(out / "figures" / f"{chart.name}.png", chart.png())
-    write_text(out / "model_card.md", model_card(metrics, context))
-    for name, text in checklists(parts, context).items():
+    card, page = model_card(metrics, context), render(context.title, outcome(context), parts, context.simulated)
+    write_text(out / "model_card.md", card)
+    for name, text in checklists(page, parts, card, context).items():
         write_text(out / "checklists" / name, text)
     report = out / "report.html"
-    write_text(report, render(context.title, outcome(context), parts, context.simulated))
+    write_text(report, page)
     return report

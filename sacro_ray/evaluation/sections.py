@@ -17,7 +17,7 @@ from sacro_ray.evaluation.participants import flow, flow_table
 from sacro_ray.evaluation.predictions import Sample, sample_of
 from sacro_ray.evaluation.report import Card, Confusion, Section
 from sacro_ray.evaluation.subgroups import characteristics, subgroup_rows, table_1
-from sacro_ray.evaluation.words import NAMES, STUDY_PLACES, methods, outcome, summary
+from sacro_ray.evaluation.words import NAMES, STUDY_PLACES, methods, outcome, partitions, summary
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def _participants(results: Results) -> Section:
     steps = flow(results.context.manifests, results.frames)
     baseline = results.context.baseline
     listed = [table_1(baseline)] if baseline is not None and characteristics(baseline) else []
-    return Section("participants", "Participants", flow=steps, tables=listed, files=[flow_table(steps)])
+    text = partitions(results.context.manifests)
+    return Section("participants", "Participants", text, flow=steps, tables=listed, files=[flow_table(steps)])
 
 
 def _discrimination(results: Results) -> Section:
@@ -173,13 +174,18 @@ def _training(results: Results) -> Section | None:
     history = results.context.history
     if history is None or history.empty:
         return None
-    return Section("training", "Training", charts=run_figures.training_curves(history))
+    best = history.iloc[int(history["val_auc"].argmax())]
+    epoch = f"epoch {best['epoch']:.0f}, AUC {best['val_auc']:.4f}"
+    text = f"Evaluated are the weights of the epoch with the highest AUC on validation: {epoch}."
+    return Section("training", "Training", [text], charts=run_figures.training_curves(history))
 
 
 def _methods(results: Results) -> Section:
     context = results.context
+    sees = ["The network sees the radiograph alone; what else is known of a patient only describes cohorts and subgroups."]
     facts = [f"Data digest: {context.data_digest}"] if context.data_digest else []
     if context.versions:
         facts.append("Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(context.versions.items())))
     places = tables.Table("study_places", "Where the published study's tables and figures are", STUDY_PLACES)
-    return Section("methods", "Methods and configuration", [*methods(), *facts], tables=[places], code=context.config or "")
+    text = [*(sees if context.config else []), *methods(), *facts]
+    return Section("methods", "Methods and configuration", text, tables=[places], code=context.config or "")

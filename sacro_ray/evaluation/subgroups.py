@@ -22,6 +22,7 @@ ABBREVIATIONS = {
 }  # fmt: skip
 UNITS = {"years": "years", "mm": "mm", "px": "px", "mg_l": "mg/l", "kg": "kg", "kg_m2": "kg/m²"}
 MOST_CATEGORIES = 12  # rarer ones are taken together as "other"
+SPLIT_NAMES = {"train": "training"}
 FEWEST_VALUES = 5  # numbers with fewer distinct values are categories
 
 
@@ -43,12 +44,14 @@ def readable(name: str) -> str:
 
 
 def table_1(baseline: pd.DataFrame) -> Table:
-    """Baseline characteristics by cohort: mean (SD) of numbers, n (%) of categories, and how many are missing (study, Table 1).
+    """Baseline characteristics by cohort, and by split of a cohort (study, Table 1).
+
+    Mean (SD) of numbers, n (%) of categories, and how many are missing.
 
     Args:
-        baseline: `radiograph_id`, `cohort`, and one column per characteristic; one row per radiograph.
+        baseline: `radiograph_id`, `cohort`, `split` if known, and one column per characteristic; one row per radiograph.
     """
-    cohorts = {str(name): part for name, part in baseline.groupby("cohort", sort=False)}
+    cohorts = dict(_partitions(baseline))
     heads = {name: f"{name} (n = {len(part)})" for name, part in cohorts.items()}
     rows: list[dict[str, Cell]] = []
 
@@ -73,6 +76,17 @@ def table_1(baseline: pd.DataFrame) -> Table:
     return Table(
         "table_1", "Baseline characteristics", rows, "Shares are of the radiographs for which the characteristic is known."
     )
+
+
+def _partitions(baseline: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each cohort by name and, where it has several, each of its splits."""
+    for cohort, part in baseline.groupby("cohort", sort=False):
+        name = str(cohort)
+        yield name, part
+        splits = list(part.groupby("split", sort=False)) if "split" in part else []
+        if len(splits) > 1:
+            for split, members in splits:
+                yield f"{name}, {SPLIT_NAMES.get(str(split), str(split))}", members
 
 
 def subgroup_rows(test: pd.DataFrame, baseline: pd.DataFrame, cutoff: float, small: int) -> list[dict[str, Cell]]:

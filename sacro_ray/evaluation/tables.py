@@ -112,7 +112,10 @@ def chosen_cutoffs(cutoffs: Sequence[Cutoff]) -> Table:
         }
         for cutoff in cutoffs
     ]
-    note = "Held-out: on the folds that a cut-off was not chosen on, mean of the repeats. A given cut-off has none."
+    note = (
+        "Those named sensitivity, specificity and balanced are chosen on validation; others were given beforehand. Held-out: on the folds "
+        "that a cut-off was not chosen on, mean of the repeats; a given one has none."
+    )
     return Table("cutoffs", "Chosen cut-offs", rows, note)
 
 

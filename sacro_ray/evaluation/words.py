@@ -1,6 +1,6 @@
 """The sentences of the report and of the model card that are made of numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sacro_ray.evaluation.context import ReportContext
@@ -69,6 +69,25 @@ def in_short(split: str, part: Mapping[str, Any]) -> str:
         f"{split}, n = {part['n']}: AUC {with_interval(part['auc'])}; at the balanced cut-off {at['cutoff']:.3f}: sensitivity "
         f"{with_interval(at['sensitivity'])}, specificity {with_interval(at['specificity'])}, kappa {with_interval(at['kappa'])}"
     )
+
+
+def partitions(manifests: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How radiographs came into training, validation and test, by the manifests of prepared cohorts."""
+    divided = [manifest for manifest in manifests if "train" in manifest["splits"]]
+    if not divided:
+        return []
+    shares = sorted({float(manifest["settings"]["validation_fraction"]) for manifest in divided})
+    tests = [str(manifest["cohort"]) for manifest in manifests if "test" in manifest["splits"]]
+    paragraph = (
+        f"Training and validation are drawn by chance, patient by patient, from {_and(str(m['cohort']) for m in divided)}, with an "
+        f"expected share of validation of {_and(f'{100 * share:g} %' for share in shares)}; a split that a cohort's table gives is kept. "
+        "Within a cohort no patient is in two of these sets."
+    )
+    return [paragraph + (f" The external test set ({_and(tests)}) had no part in training." if tests else "")]
+
+
+def _and(words: Iterable[str]) -> str:
+    return " and ".join(words)
 
 
 def methods() -> list[str]:

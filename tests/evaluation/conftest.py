@@ -4,9 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sacro_ray.config import Evaluation
+from sacro_ray.config import Evaluation, build_experiment
 from sacro_ray.evaluation.context import Example, ReportContext
 from sacro_ray.evaluation.pipeline import evaluate_predictions
+
+COHORT = {
+    "table": "c.csv",
+    "readings": "r.csv",
+    "rule": "modified_new_york",
+    "consensus": "agreement",
+    "readers": ["one", "two"],
+}
+CONFIG = build_experiment(
+    {"name": "simulated", "cohorts": {"V": {**COHORT, "role": "development"}, "T": {**COHORT, "role": "external_test"}}}
+).as_toml()
 
 # One pixel, grey.
 PNG = bytes.fromhex(
@@ -54,7 +65,11 @@ def make_external() -> pd.DataFrame:
 def make_context(validation: pd.DataFrame, external: pd.DataFrame) -> ReportContext:
     """A run that knows everything about itself."""
     generator = np.random.default_rng(3)
-    baseline = pd.concat([validation, external])[["radiograph_id", "cohort", "split", "label"]].reset_index(drop=True)
+    training = pd.DataFrame(
+        {"radiograph_id": [f"L{i}" for i in range(60)], "cohort": "V", "split": "train", "label": [0.0, 1.0] * 30}
+    )
+    columns = list(training.columns)
+    baseline = pd.concat([validation[columns], external[columns], training]).reset_index(drop=True)
     baseline["age_years"] = generator.normal(35, 10, len(baseline)).round()
     baseline["sex"] = generator.choice(["female", "male"], len(baseline))
     baseline["hla_b27"] = generator.choice([0.0, 1.0, np.nan], len(baseline), p=[0.3, 0.6, 0.1])
@@ -69,11 +84,13 @@ def make_context(validation: pd.DataFrame, external: pd.DataFrame) -> ReportCont
     groups = ("true_positive", "true_negative", "false_positive", "false_negative")
     return ReportContext(
         title="simulated run",
-        config='name = "simulated"\n',
+        config=CONFIG,
         history=history,
         manifests=[
-            {"cohort": "V", "received": 95, "excluded": [{"radiograph_id": "V95", "reason": "not_a_radiograph"}] * 5,
-             "splits": {"validation": {"radiographs": 90, "patients": 89, "positives": 50, "adjudicated": 20, "shards": []}}},
+            {"cohort": "V", "received": 155, "excluded": [{"radiograph_id": "V95", "reason": "not_a_radiograph"}] * 5,
+             "settings": {"validation_fraction": 0.6},
+             "splits": {"train": {"radiographs": 60, "patients": 60, "positives": 30, "shards": []},
+                        "validation": {"radiographs": 90, "patients": 89, "positives": 50, "adjudicated": 20, "shards": []}}},
             {"cohort": "T", "received": 100, "excluded": [],
              "splits": {"test": {"radiographs": 100, "patients": 99, "positives": 50, "discordant": 20, "shards": []}}},
         ],

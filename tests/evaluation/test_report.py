@@ -93,6 +93,20 @@ def test_table_1_by_hand() -> None:
     assert rows["HLA-B27, n (%)"] == ["3 (75.0)", "– [2 missing]"]
 
 
+def test_table_1_has_a_column_for_each_split_of_a_cohort() -> None:
+    baseline = pd.DataFrame(
+        {
+            "radiograph_id": list("abcd"),
+            "cohort": ["x", "x", "x", "y"],
+            "split": ["train", "train", "validation", "test"],
+            "age": [10, 20, 60, 5],
+        }
+    )
+    (row,) = table_1(baseline).rows
+    assert list(row)[1:] == ["x (n = 3)", "x, training (n = 2)", "x, validation (n = 1)", "y (n = 1)"]
+    assert (row["x (n = 3)"], row["x, training (n = 2)"]) == ("30.0 (26.5)", "15.0 (7.1)")
+
+
 def test_subgroups_are_all_there_and_small_ones_marked(external: pd.DataFrame) -> None:
     judged = external[external["label"].notna()].reset_index(drop=True)
     baseline = judged[["radiograph_id", "cohort"]].copy()
@@ -111,9 +125,9 @@ def test_subgroups_are_all_there_and_small_ones_marked(external: pd.DataFrame) -
 def test_the_flow_adds_up(context: ReportContext) -> None:
     steps = flow(context.manifests, {})
     received = [step.count for step in steps if step.level == 0]
-    assert received == [95, 100]
+    assert received == [155, 100]
     assert sum(step.count for step in steps if step.level == 1) == sum(received)
-    assert "20 adjudicated (22.2 %)" in steps[2].details
+    assert "20 adjudicated (22.2 %)" in steps[3].details
 
 
 def test_the_flow_without_manifests_counts_predictions(validation: pd.DataFrame, external: pd.DataFrame) -> None:
