@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from sacro_ray.cluster.training import train
+from sacro_ray.cluster.train_driver import train
 from sacro_ray.config import Experiment, load_experiment
 from sacro_ray.learning.curves import draw_curves
 from sacro_ray.learning.data import open_stage

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> str | Path:
     from sacro_ray.cluster.scoring import score_input
     from sacro_ray.cluster.scoring_stream import quiet_ray
     from sacro_ray.cluster.search import search
-    from sacro_ray.cluster.training import train
+    from sacro_ray.cluster.train_driver import train
     from sacro_ray.evaluate import tell
     from sacro_ray.simulation.cohort import write_cohorts
 

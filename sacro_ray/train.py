@@ -37,7 +37,7 @@ def main(argv: list[str]) -> Path | str:
         return describe_plan(experiment)
     runs = checked_location(arguments.runs)
     log.info("train: %s -> %s", arguments.experiment, below(runs, experiment.name))
-    from sacro_ray.cluster.training import train
+    from sacro_ray.cluster.train_driver import train
 
     return train(experiment, runs, arguments.address)
 

@@ -8,14 +8,17 @@ import threading
 import time
 import types
 from pathlib import Path
+from urllib.error import URLError
 
 import pandas as pd
 import pytest
 import torch
 from cohorts import RUN_FILES, assert_same_run
+from torchvision.models import get_model_weights
 
 from sacro_ray import train as command
-from sacro_ray.cluster.training import cpu_share, train
+from sacro_ray.cluster.train_driver import train
+from sacro_ray.cluster.training import cpu_share
 from sacro_ray.config import build_experiment
 from sacro_ray.errors import UserError
 from sacro_ray.learning.data import open_stage
@@ -23,6 +26,7 @@ from sacro_ray.learning.inference import area_under_roc, score_split
 from sacro_ray.learning.loop import DivergedError
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.predictions import load_best_network
+from sacro_ray.learning.readiness import PUBLISHED
 from sacro_ray.learning.run_folder import RunFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
@@ -54,9 +58,21 @@ def test_run_folder_holds_what_is_promised_and_a_second_start_leaves_it_alone(ex
 
 
 def test_another_configuration_under_the_same_name_is_refused(experiment, tmp_path):
-    RunFolder(tmp_path / "small").claim(cut(experiment))
+    folder = RunFolder(tmp_path / "small")
+    folder.claim(cut(experiment))
+    folder.save_latest({})
     with pytest.raises(UserError, match=r"holds another run; it differs in training.lr \(0.001 there, 0.002 now\)"):
         train(cut(experiment, "training.lr=0.002"), tmp_path)
+
+
+def test_a_folder_in_which_no_epoch_was_trained_is_free(experiment, tmp_path):
+    """As a training leaves it that was stopped in its first epoch."""
+    folder = RunFolder(tmp_path / "small")
+    folder.claim(cut(experiment, "training.lr=0.003"))
+    (folder.path / "range_test").mkdir()
+    folder.claim(cut(experiment, "training.lr=0.002"))
+    assert folder.experiment().training.lr == 0.002
+    assert not folder.trained
 
 
 @pytest.mark.slow
@@ -108,12 +124,14 @@ def test_a_worker_takes_no_more_cpus_than_a_node_can_give_it(nodes, workers, cpu
 def test_more_workers_than_the_machine_has_is_the_users_error(experiment, tmp_path):
     with pytest.raises(UserError, match=r"training.workers = 999, but this Ray has 0 GPUs and \d+ CPUs"):
         train(cut(experiment, "training.workers=999"), tmp_path)
+    assert not list(tmp_path.iterdir())  # the corrected command finds the folder free
 
 
 def test_too_little_disk_for_the_checkpoints_is_the_users_error(experiment, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=2**20))
     with pytest.raises(UserError, match=r"0.00 GiB free, and the checkpoints of resnet18 take up to 0.\d+ GiB; make room"):
         train(cut(experiment), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_synchronised_batch_norm_without_gpus_is_the_users_error(experiment, tmp_path):
@@ -121,6 +139,7 @@ def test_synchronised_batch_norm_without_gpus_is_the_users_error(experiment, tmp
         pytest.skip("this machine has a GPU")
     with pytest.raises(UserError, match="synchronised_batch_norm needs GPUs"):
         train(cut(experiment, "training.workers=2", "training.synchronised_batch_norm=true"), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_elastic_range_takes_what_there_is(experiment, tmp_path):
@@ -132,14 +151,32 @@ def test_an_elastic_range_takes_what_there_is(experiment, tmp_path):
         cut(experiment, "training.workers=[3, 2]")
 
 
-def test_weights_that_are_not_there_are_the_users_error_before_a_worker_starts(experiment, tmp_path):
+def test_weights_that_do_not_load_are_the_users_error_before_a_worker_starts(experiment, tmp_path, monkeypatch):
+    runs, weights = tmp_path / "runs", tmp_path / "weights.pth"
     with pytest.raises(UserError, match="neither a file nor one of"):
-        train(cut(experiment, "model.weights=nowhere.pth"), tmp_path)
+        train(cut(experiment, "model.weights=nowhere.pth"), runs)
+    torch.save({"conv1.weight": torch.zeros(1)}, weights)
+    with pytest.raises(UserError, match=r"does not fit model\.architecture"):
+        train(cut(experiment, f"model.weights={weights}"), runs)
+
+    def unreachable(*_args: object, **_settings: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
+    with pytest.raises(UserError, match=r"could not be downloaded \(<urlopen error no route to host>\)"):
+        train(cut(experiment, "model.weights=IMAGENET1K_V1"), runs)
+    assert not runs.exists()
+
+
+def test_the_names_of_weights_are_torchvision_s():
+    for architecture, names in PUBLISHED.items():
+        assert set(names) == set(get_model_weights(architecture).__members__)
 
 
 def test_a_cohort_that_is_not_prepared_is_the_users_error(experiment, tmp_path):
     with pytest.raises(UserError, match="run prepare"):
         train(cut(experiment, f"prepare.shards={tmp_path}/none"), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -20,13 +20,13 @@ from sacro_ray.cluster.sweep_resources import TrialResources, fit_trials
 from sacro_ray.cluster.sweep_results import Results, best_of
 from sacro_ray.cluster.sweep_rungs import METRIC, MODE, scheduler
 from sacro_ray.cluster.sweep_study import SweepStudy
-from sacro_ray.cluster.training import check_before_training
 from sacro_ray.cluster.trial import attempt, run_trial
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.errors import UserError
 from sacro_ray.evaluation.remarks import auc_remarks
 from sacro_ray.learning.data import data_digests
+from sacro_ray.learning.readiness import check_before_training
 from sacro_ray.learning.stages import plan
 from sacro_ray.locations import as_given, below
 

@@ -1,12 +1,9 @@
 """Ray Train around the plain training loop: workers, restarts, reports."""
 
-import logging
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,99 +13,19 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from sacro_ray.cluster.gauges import shown
-from sacro_ray.cluster.progress import epochs_logged
-from sacro_ray.cluster.runtime import Node, cluster_nodes, ray_session
-from sacro_ray.cluster.storage import OWN_FILES, ray_storage
+from sacro_ray.cluster.runtime import Node, cluster_nodes
+from sacro_ray.cluster.storage import ray_storage
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.batches import batch_sizes
 from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.errors import UserError
-from sacro_ray.evaluation.remarks import auc_remarks
-from sacro_ray.learning.curves import draw_curves
 from sacro_ray.learning.loop import DivergedError, TrainingRun
-from sacro_ray.learning.network import build_network, empty_network
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.predictions import write_validation_predictions
 from sacro_ray.learning.run_folder import RunFolder
-from sacro_ray.learning.stages import plan
-from sacro_ray.locations import as_given, below
 
-log = logging.getLogger("sacro_ray")
-CHECKPOINT_COPIES = 12
-"""Of the weights on the disk at most: best.pt (1), latest.pt (network, two moments, average, best of the phase: 5); each is there
-twice while it is replaced."""
 CPUS_BESIDE_GPU = 8
 """Of a worker that has a GPU, at most: they read the batches."""
-
-
-def train(experiment: Experiment, runs: str | Path, address: str | None = None) -> str | Path:
-    """Train an experiment on the Ray at `address`; answers the run folder, as a path or, where `runs` is one, as an address.
-
-    A run folder of the same configuration is gone on with, or left alone where it is complete.
-
-    Raises:
-        UserError: The data, the weights or the number of workers do not allow it, or the folder is another run's.
-        DivergedError: The loss is no longer finite.
-    """
-    folder = RunFolder.at(below(runs, experiment.name))
-    folder.claim(experiment)
-    if folder.validation_predictions.exists():
-        log.info("the run %s is complete", folder.location)
-    else:
-        _train(experiment, folder, address)
-    for remark in auc_remarks("validation: ", {"estimate": folder.load_description()["auc"]}):
-        log.warning("remark: %s", remark)
-    if not (folder.path / "curves.png").exists():
-        folder.bring("history.csv")
-        draw_curves(folder.path / "history.csv")
-        folder.send()
-    folder.remove(OWN_FILES)
-    return as_given(folder.location)
-
-
-def _train(experiment: Experiment, folder: RunFolder, address: str | None) -> None:
-    check_before_training(experiment)
-    check_disk(experiment, folder.path)
-    with ray_session(address):
-        scaling = scaling_config(experiment)
-        workers = scaling.num_workers
-        _check_batches(experiment, workers[1] if isinstance(workers, tuple) else workers)
-        with epochs_logged(folder, plan(experiment.training)):
-            _run_trainer(experiment, folder, scaling)
-
-
-def check_before_training(experiment: Experiment) -> None:
-    """All that can be known to be wrong before a worker starts.
-
-    Raises:
-        UserError: A cohort is not prepared, a split lacks a class, or the first weights do not load.
-    """
-    manifests = [read_manifest(experiment.prepare.shards, cohort) for cohort in experiment.cohorts_of("development")]
-    for split in ("train", "validation"):
-        parts = [manifest.splits[split] for manifest in manifests if split in manifest.splits]
-        count, positives = sum(part.radiographs for part in parts), sum(part.positives for part in parts)
-        if positives in (0, count):
-            raise UserError(
-                f"the {split} split has {positives} positive of {count} radiographs; training and its AUC need both classes. "
-                "Look at the rule and the readings of the cohort"
-            )
-    build_network(experiment.model)
-
-
-def check_disk(experiment: Experiment, path: Path) -> None:
-    """Room for the checkpoints, before hours have gone into them.
-
-    Raises:
-        UserError: There is less than they take.
-    """
-    network = empty_network(experiment.model)
-    needed = CHECKPOINT_COPIES * sum(value.numel() * value.element_size() for value in network.state_dict().values())
-    free = shutil.disk_usage(path).free
-    if free < needed:
-        raise UserError(
-            f"{path} has {free / 2**30:.2f} GiB free, and the checkpoints of {experiment.model.architecture} take up to "
-            f"{needed / 2**30:.2f} GiB; make room, or give another folder with --runs"
-        )
 
 
 def scaling_config(experiment: Experiment) -> ScalingConfig:
@@ -149,15 +66,34 @@ def cpu_share(nodes: Sequence[Node], workers: int) -> int:
     return max((share for share in shares if places(share) >= workers), default=1)
 
 
-def _check_batches(experiment: Experiment, workers: int) -> None:
+def check_batches(experiment: Experiment, scaling: ScalingConfig) -> None:
+    """See that each worker has something of each batch.
+
+    Raises:
+        UserError: A stage has fewer radiographs to a batch than there are workers.
+    """
+    workers = scaling.num_workers[1] if isinstance(scaling.num_workers, tuple) else scaling.num_workers
     shards = experiment.prepare.shards
     count = sum(read_manifest(shards, cohort).splits["train"].radiographs for cohort in experiment.cohorts_of("development"))
     for stage in experiment.training.stages:
         batch_sizes(count, stage.batch_size, workers)
 
 
-def _run_trainer(experiment: Experiment, folder: RunFolder, scaling: ScalingConfig) -> None:
-    trainer = TorchTrainer(
+class _Trainer(TorchTrainer):  # type: ignore[misc]
+    """Ray's, without its own answer to Ctrl-C: it waits for the epoch to end, and the process then ends with status 1."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Nothing: Ctrl-C is the command's."""
+
+
+def run_trainer(experiment: Experiment, folder: RunFolder, scaling: ScalingConfig) -> None:
+    """Train to the end on these workers.
+
+    Raises:
+        UserError: A worker found something that is the user's to fix.
+        DivergedError: The loss is no longer finite.
+    """
+    trainer = _Trainer(
         train_worker,
         train_loop_config={"experiment": experiment.as_dict(), "folder": folder.location},
         scaling_config=scaling,

@@ -6,7 +6,6 @@ Source: Bressem et al. 2021, Model training; the head is that of the study's sta
 from collections import OrderedDict
 from collections.abc import Iterable
 from copy import deepcopy
-from pathlib import Path
 from urllib.error import URLError
 
 import torch
@@ -16,6 +15,7 @@ from torchvision import models
 
 from sacro_ray.config import Model
 from sacro_ray.errors import UserError
+from sacro_ray.learning.readiness import check_weights_exist
 
 # The mean over the channels of ImageNet's mean and standard deviation: one grey channel stands for three equal ones.
 GREY_MEAN = (0.485 + 0.456 + 0.406) / 3
@@ -161,14 +161,9 @@ def _read_weights(settings: Model) -> dict[str, Tensor]:
                 'give the path of a state_dict file, or "none" to start from random weights'
             ) from None
         return state
-    path = Path(settings.weights)
-    if not path.is_file():
-        raise UserError(
-            f"model.weights = {settings.weights!r} is neither a file nor one of {', '.join(known.__members__)} "
-            f'(those of {settings.architecture}); give one of these, "none", or the path of a state_dict file'
-        )
+    check_weights_exist(settings)  # here as well: a node may not see a file that another sees
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(settings.weights, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch.load raises whatever its zip reader and its unpickler raise; all mean the same to the user.
         raise UserError(

@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Self
 
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.files import locked
 from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.errors import UserError
 from sacro_ray.locations import below
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HISTORY_COLUMNS = (
     "epoch", "stage", "size_px", "phase", "lr", "train_loss", "val_auc", "best_val_auc", "images_per_s", "seconds",
@@ -109,21 +109,37 @@ class RunFolder:
             "(--set name=NAME), and give that run"
         )
 
+    @property
+    def trained(self) -> bool:
+        """Whether an epoch has been trained here. Without one the folder is not a run yet, whatever its config.toml says."""
+        files = (self.checkpoints / "best.json", self.checkpoints / "latest.pt", self.validation_predictions)
+        return any(file.exists() for file in files)
+
+    def refuse_another(self, experiment: Experiment) -> None:
+        """Raise a UserError where the folder holds a run with another configuration."""
+        differing = self._differing(experiment)
+        if differing and self.trained:
+            raise UserError(
+                f"{self.location} holds another run; it differs in {', '.join(differing[:5])}. "
+                "Choose another name with --set name=NAME, or remove that folder"
+            )
+
+    def _differing(self, experiment: Experiment) -> list[str]:
+        config = self.path / "config.toml"
+        if not config.exists():
+            return ["config.toml"]
+        return differences(tomllib.loads(config.read_text(encoding="utf-8")), experiment.as_dict())
+
     def claim(self, experiment: Experiment) -> None:
         """Make the folder this experiment's.
 
         Raises:
             UserError: It holds a run with another configuration.
         """
-        config = self.path / "config.toml"
-        if config.exists():
-            differing = differences(tomllib.loads(config.read_text(encoding="utf-8")), experiment.as_dict())
-            if differing:
-                raise UserError(
-                    f"{self.location} holds another run; it differs in {', '.join(differing[:5])}. "
-                    "Choose another name with --set name=NAME, or remove that folder"
-                )
+        self.refuse_another(experiment)
+        if not self._differing(experiment):
             return
+        config = self.path / "config.toml"
         self.path.mkdir(parents=True, exist_ok=True)
         write_whole(config, lambda temporary: temporary.write_text(experiment.as_toml(), encoding="utf-8"))
         self.send()
@@ -143,6 +159,8 @@ class RunFolder:
 
     def save_latest(self, state: Mapping[str, Any]) -> None:
         """Keep all that a resumed run needs."""
+        import torch
+
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         write_whole(self.checkpoints / "latest.pt", lambda temporary: torch.save(dict(state), temporary))
 
@@ -152,35 +170,46 @@ class RunFolder:
         path = self.checkpoints / "latest.pt"
         if not path.exists():
             return None
+        import torch
+
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return state
 
-    def save_best(self, weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+    def save_best(self, weights: "Mapping[str, Tensor]", description: Mapping[str, Any]) -> None:
         """Replace best.pt, a plain state_dict, and best.json beside it, which carries the digest of best.pt."""
+        import torch
+
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         path = self.checkpoints / "best.pt"
         write_whole(path, lambda temporary: torch.save(dict(weights), temporary))
         text = json.dumps({**description, "sha256": _digest(path)}, indent=1, sort_keys=True)
         write_whole(path.with_suffix(".json"), lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
 
-    def load_best(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The best weights and their description.
+    def load_best(self) -> "tuple[dict[str, Tensor], dict[str, Any]]":
+        """The best weights and their description; the errors of `best_description`."""
+        description = self.best_description()
+        import torch
+
+        weights: dict[str, Tensor] = torch.load(self.checkpoints / "best.pt", map_location="cpu", weights_only=True)
+        return weights, description
+
+    def best_description(self) -> dict[str, Any]:
+        """What is known of the best weights, which are here then.
 
         Raises:
             UserError: There are none, or the two files do not belong together.
         """
         path = self.checkpoints / "best.pt"
         self._bring_best(path)
-        if not path.is_file() or not path.with_suffix(".json").is_file():
+        if not path.is_file():
             raise UserError(f"{self.location} has no best checkpoint yet; run train first")
-        description: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        description = self.load_description()
         if description["sha256"] != _digest(path):
             raise UserError(
                 f"{below(self.location, 'checkpoints', path.name)} is damaged or was stopped in the middle of a save; "
                 "start train again, it goes on and mends it"
             )
-        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        return weights, description
+        return description
 
     def load_description(self) -> dict[str, Any]:
         """What stands beside the best weights: best.json, which carries their digest.

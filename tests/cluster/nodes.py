@@ -18,7 +18,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from sacro_ray.cluster.search import search
-from sacro_ray.cluster.training import train
+from sacro_ray.cluster.train_driver import train
 from sacro_ray.config import build_experiment
 
 EPOCHS_BEFORE = 3

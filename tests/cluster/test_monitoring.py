@@ -28,7 +28,7 @@ import ray
 from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.cluster.scoring import score_input
 from sacro_ray.cluster.search import search
-from sacro_ray.cluster.training import train
+from sacro_ray.cluster.train_driver import train
 from sacro_ray.config import build_experiment
 
 base = Path(sys.argv[1])
