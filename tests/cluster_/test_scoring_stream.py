@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sacro_ray.cluster import scoring
-from sacro_ray.cluster.scoring_inputs import list_items
+from sacro_ray.cluster.scoring_inputs import as_text, list_items
 from sacro_ray.cluster.scoring_results import PARTS
 from sacro_ray.cluster.scoring_stream import Pool, pool_for, stream_parts
 from sacro_ray.cluster.scoring_workers import Outputs
@@ -56,20 +56,22 @@ def test_a_folder_of_good_and_bad_files_gives_a_row_each_in_order(local_ray, exp
     studies = {
         i: {"StudyInstanceUID": f"1.2.3.{i}", "SeriesInstanceUID": "1.2.4", "SOPInstanceUID": f"1.2.5.{i}"} for i in range(20)
     }
+    foreign = {17: "17\udce9", 38: "38\udce8.png"}  # names in Latin-1, as unzip leaves them
     for i in range(40):
         if i % 4 == 3:
             (folder / f"{i:02d}.dcm").write_bytes(b"" if i % 8 == 3 else b"damaged")
         elif i % 4 == 1:
-            (folder / f"{i:02d}").write_bytes(
+            (folder / foreign.get(i, f"{i:02d}")).write_bytes(
                 make_dicom(rng.integers(0, 4096, (50, 60)).astype(np.uint16), PatientName="Doe^Jane", **studies.get(i, {}))
             )
         else:
-            Image.fromarray(rng.integers(0, 255, (60, 50), dtype=np.uint8)).save(folder / f"{i:02d}.png")
+            Image.fromarray(rng.integers(0, 255, (60, 50), dtype=np.uint8)).save(folder / foreign.get(i, f"{i:02d}.png"))
     (folder / "readme.txt").write_text("not a film")
     out = tmp_path / "scores"
     path = scoring.score_input(random_run.path, folder, out, overrides=ONE_WORKER, explain=True, dicom_out=True)
     rows = rows_of(path)
-    assert [row["input"] for row in rows] == sorted(p.name for p in folder.iterdir() if p.name != "readme.txt")
+    assert [row["input"] for row in rows] == sorted(as_text(p.name) for p in folder.iterdir() if p.name != "readme.txt")
+    assert (rows[17]["input"], rows[38]["input"]) == (r"17\xe9", r"38\xe8.png")
     cutoffs = scoring.cutoffs_of(random_run, experiment)
     for i, row in enumerate(rows):
         assert row["status"] == ("error" if i % 4 == 3 else "ok")

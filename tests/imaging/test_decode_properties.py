@@ -1,9 +1,14 @@
 """Properties over headers, sizes and bit depths, and a fuzz run over damaged files."""
 
+import io
+
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from sacro_ray.config import Prepare
@@ -72,6 +77,47 @@ def test_both_photometric_senses_agree(make_dicom, film):
         assert str(outcomes[0]) == str(outcomes[1])
     else:
         assert np.abs(outcomes[0] - outcomes[1]).max() <= 1  # a tie between two levels rounds up in both senses
+
+
+def pictures():
+    """A film as PNG, TIFF and JPEG, in forms whose decoders differ."""
+    film = np.random.default_rng(0).integers(0, 256, (24, 32)).astype(np.uint8)
+    deep = film.astype(np.uint16) * 16
+    for array, options in (
+        (film, {"format": "PNG"}),
+        (np.dstack([film] * 4), {"format": "PNG"}),
+        (film, {"format": "JPEG"}),
+        (np.dstack([film] * 3), {"format": "JPEG", "progressive": True}),
+    ):
+        buffer = io.BytesIO()
+        Image.fromarray(array).save(buffer, **options)
+        yield buffer.getvalue()
+    yield imagecodecs.png_encode(np.dstack([deep] * 3))
+    ramp = np.tile(np.arange(256, dtype=np.uint16) * 257, (3, 1))
+    for array, options in (
+        (deep, {"compression": "deflate", "tile": (16, 16), "predictor": 2}),
+        (deep.astype(np.float32), {"rowsperstrip": 5, "extratags": [(274, "H", 1, 6, True)]}),
+        (film, {"photometric": "palette", "colormap": ramp}),
+        (np.dstack([film] * 4), {"photometric": "separated", "compression": "lzw"}),
+    ):
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, array, **{"photometric": "minisblack", **options})
+        yield buffer.getvalue()
+
+
+@pytest.mark.parametrize("data", list(pictures()))
+def test_damaged_pictures_have_a_listed_reason(data):
+    rng = np.random.default_rng(len(data))
+    for _ in range(60):
+        changed = bytearray(data)
+        for _ in range(rng.integers(1, 4)):
+            changed[rng.integers(8, min(len(data), 400))] = rng.integers(0, 256)
+        if rng.random() < 0.2:
+            changed = changed[: rng.integers(1, len(changed))]
+        try:
+            assert read_radiograph(bytes(changed), Prepare()).pixels.ndim == 2
+        except ExcludedRadiograph as error:
+            assert error.reason in REASONS  # noqa: PT017
 
 
 @pytest.mark.parametrize("seed", range(4))
