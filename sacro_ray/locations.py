@@ -18,8 +18,12 @@ def checked_location(given: str) -> str:
     """A folder as a user gives it: a path as it is, file:///PATH as that path, an address without a slash at its end.
 
     Raises:
-        UserError: The scheme is none of those allowed, the address has no bucket, or it carries a key or settings.
+        UserError: The name is not UTF-8, the scheme is none of those allowed, the address has no bucket, or it carries a key or settings.
     """
+    if (shown := given.encode(errors="backslashreplace").decode()) != given:
+        raise UserError(
+            f"{shown} has bytes that are not UTF-8, and its name goes into files that are; rename it, or give a link to it"
+        )
     scheme, separator, rest = given.partition("://")
     if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         return given

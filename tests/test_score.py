@@ -62,6 +62,14 @@ def test_a_wrong_input_is_one_message_and_status_2(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--run", "--out"])
+def test_a_folder_of_ours_needs_a_name_in_utf8(option, tmp_path):
+    folder = f"{tmp_path}/\udce9"  # as Python takes a Latin-1 name
+    given = {"--run": str(tmp_path), "--out": str(tmp_path), "--input": str(tmp_path)} | {option: folder}
+    with pytest.raises(UserError, match="not UTF-8"):
+        score.main([part for pair in given.items() for part in pair])
+
+
 def test_help_has_an_example(capsys):
     with pytest.raises(SystemExit) as exit_:
         score.main(["--help"])

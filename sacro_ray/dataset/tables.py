@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable
@@ -63,7 +64,7 @@ def read_cohort(path: Path, role: str) -> list[CohortRow]:
     given_crop = [column for column in CROP if column in table.columns]
     if given_crop and len(given_crop) < len(CROP):
         raise UserError(f"{path}: has {', '.join(given_crop)} only; a crop needs all of {', '.join(CROP)}")
-    missing = [row["radiograph_id"] for row in rows if not (path.parent / row["path"]).is_file()]
+    missing = [row["radiograph_id"] for row in rows if not os.path.isfile(path.parent / row["path"])]
     _refuse(path, "path leads to no file (paths are relative to the table)", missing)
     splits = [_split(path, row, role) for row in rows]
     boxes = [_box(table, row) if given_crop else None for row in rows]

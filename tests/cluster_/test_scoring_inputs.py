@@ -215,7 +215,9 @@ def test_what_is_no_file_is_never_opened(odd, experiment):
 def test_a_table_that_names_a_pipe_or_a_folder_is_the_users_to_mend(odd):
     table = odd / "cohort.csv"
     table.write_text("radiograph_id,patient_id,path\nr1,p,pipe.dcm\nr2,p,b\nr3,p,socket.png\nr4,p,z.png\n")
-    with pytest.raises(UserError, match=r"no file.*: r1, r2, r3$"):
+    with table.open("a") as file:
+        file.write(f"r5,p,{'long' * 100}.png\n")
+    with pytest.raises(UserError, match=r"no file.*: r1, r2, r3, r5$"):
         list_items(str(table), Path("/nowhere"))
 
 
