@@ -61,6 +61,39 @@ def test_the_folder_of_the_results_is_not_searched(films):
     assert "scores/overlay.png" in names(films)
 
 
+def write_scores(folder: Path) -> None:
+    """What `score --explain --dicom-out` leaves in a folder."""
+    (folder / "overlays").mkdir(parents=True)
+    (folder / "dicom").mkdir()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "overlays" / "00000000.png")
+    for kind in ("sc", "sr"):
+        (folder / "dicom" / f"00000000_{kind}.dcm").write_bytes(bytes(128) + b"DICM")
+    (folder / "scoring.json").write_text(json.dumps({"run": "x", "checkpoint": "0" * 64, "files": "1" * 64}))
+
+
+def test_results_of_an_earlier_scoring_are_not_radiographs_and_are_counted(films, caplog):
+    write_scores(films / "b" / "scores")
+    with caplog.at_level(logging.INFO):
+        assert names(films) == EXPECTED
+    assert "left out: 3 results of an earlier scoring" in caplog.text
+    assert names(films / "**" / "*.png") == ["z.png"]
+    for given in (
+        films / "b" / "scores",
+        films / "b" / "scores" / "dicom",
+        films / "b" / "scores" / "overlays" / "00000000.png",
+    ):
+        with pytest.raises(UserError, match=r"no image in .*: [123] results of an earlier scoring"):
+            names(given)
+
+
+def test_radiographs_beside_results_and_in_folders_of_the_same_name_are_scored(films):
+    write_scores(films)  # the input is the folder of the results, too
+    (films / "dicom" / "IM1.dcm").write_bytes(b"x")
+    assert names(films) == sorted([*EXPECTED, "dicom/IM1.dcm"])
+    (films / "scoring.json").write_text('{"by": "another program"}')
+    assert len(names(films)) == len(EXPECTED) + 4
+
+
 def test_a_link_in_a_circle_is_not_followed(films):
     os.symlink(films, films / "b" / "again")
     assert names(films) == EXPECTED
@@ -115,6 +148,18 @@ def test_samples_of_shards_are_found_with_the_bytes_of_their_pictures(experiment
 def test_no_image_is_the_users_to_mend(films, make, says):
     with pytest.raises(UserError, match=says):
         list_items(str(make(films)), Path("/nowhere"))
+
+
+def test_no_image_is_said_with_what_there_was_instead(films):
+    for path in films.rglob("*"):
+        if path.is_file() and path.suffix not in (".txt", ".csv"):
+            path.unlink()
+    write_scores(films / "scores")
+    with pytest.raises(UserError) as refused:
+        names(films)
+    assert "3 results of an earlier scoring" in str(refused.value)
+    assert "3 files without a known image ending" in str(refused.value)
+    assert ".dcm" in str(refused.value)
 
 
 def test_an_empty_folder_is_the_users_to_mend(tmp_path):

@@ -1,13 +1,14 @@
 """The folder of scores: parts, order, calls, whose it is."""
 
 import csv
+import json
 import random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sacro_ray.cluster.scoring_results import PART, ScoresFolder, counts_of
+from sacro_ray.cluster.scoring_results import PART, PARTS, ScoresFolder, counts_of
 from sacro_ray.errors import UserError
 
 CUTOFFS = {"sensitivity": 0.2, "specificity": 0.8, "balanced": 0.5}
@@ -100,6 +101,100 @@ def test_dicom_files_are_there_before_their_row_and_replaced_by_another_try(tmp_
     assert (folder.path / row["report"]).read_bytes() == b"secondreport"
     assert sorted(path.name for path in (folder.path / "dicom").iterdir()) == ["00000000_sc.dcm", "00000000_sr.dcm"]
     assert "overlay" not in row
+
+
+def with_files(rows: pa.Table, *names: str, word: bytes = b"file", no_report: bool = False) -> pa.Table:
+    """The rows of a part with bytes in these columns, where they are scored."""
+    for name in names:
+        data = [word if status == "ok" else None for status in rows["status"].to_pylist()]
+        rows = rows.set_column(rows.schema.get_field_index(name), name, pa.array(data, pa.binary()))
+    if no_report:
+        remarks = [f"{quality} no_report".strip() for quality in rows["quality"].to_pylist()]
+        rows = rows.set_column(rows.schema.get_field_index("quality"), "quality", pa.array(remarks))
+    return rows
+
+
+def finished(path, size=2) -> ScoresFolder:
+    folder = ScoresFolder(path, size)
+    folder.claim({"run": "x"})
+    folder.write_part(0, part(0, [0.2, None]))
+    folder.write_part(1, part(2, [0.8]))
+    folder.finish(3, CUTOFFS)
+    return folder
+
+
+BASE = ("input", "status", "error", "probability", "definite_sensitivity", "definite_specificity", "definite_balanced")
+
+
+def without_files(folder: ScoresFolder) -> list[dict]:
+    return [{name: row[name] for name in BASE} for row in folder.rows()]
+
+
+def test_files_are_added_to_finished_scores_and_no_score_changes(tmp_path):
+    folder = finished(tmp_path / "scores")
+    before = without_files(folder)
+    assert folder.complete()
+    assert not folder.complete(["overlay"])
+    folder.claim({"run": "x"})
+    folder.reopen(3)
+    assert folder.missing(3) == []
+    assert folder.missing(3, ["overlay"]) == [0, 1]
+    # Another machine rounds otherwise, and a file that could not be read then can be read now: what was scored stays.
+    folder.write_part(0, with_files(part(0, [0.3, 0.9]), "overlay"), ["overlay"])
+    assert folder.scores.exists(), "the tables stay until they are replaced"
+    folder.write_part(1, with_files(part(2, [0.7]), "overlay"), ["overlay"])
+    counts = folder.finish(3, CUTOFFS, ["overlay"])
+    assert without_files(folder) == before
+    assert counts == counts_of(folder.scores)
+    assert [row["overlay"] for row in folder.rows()] == ["overlays/00000000.png", None, "overlays/00000002.png"]
+    assert folder.complete(["overlay"])
+    assert not (folder.path / PARTS).exists()
+
+
+def test_files_of_another_kind_come_beside_those_that_are_there(tmp_path):
+    folder, objects = finished(tmp_path / "scores"), ["secondary_capture", "report"]
+    for files in (["overlay"], objects):
+        folder.claim({"run": "x"})
+        folder.reopen(3)
+        assert folder.missing(3, files) == [0, 1]
+        for number, rows in enumerate((part(0, [0.2, None]), part(2, [0.8]))):
+            folder.write_part(number, with_files(rows, *files, no_report=number == 1), files)
+        folder.finish(3, CUTOFFS, files)
+    last = list(folder.rows())[2]
+    assert folder.files() == ["overlay", *objects]
+    assert (last["overlay"], last["report"], last["quality"]) == ("overlays/00000002.png", "dicom/00000002_sr.dcm", "no_report")
+
+
+def test_an_addition_that_was_stopped_goes_on_where_it_was(tmp_path):
+    folder = finished(tmp_path / "scores")
+    folder.claim({"run": "x"})
+    folder.reopen(3)
+    folder.write_part(0, with_files(part(0, [0.2, None]), "overlay"), ["overlay"])
+    again = ScoresFolder(folder.path, 2)
+    again.claim({"run": "x"})
+    again.reopen(3)
+    assert again.missing(3, ["overlay"]) == [1]
+    assert again.complete(), "the scores themselves are"
+
+
+def test_parts_without_files_that_are_asked_for_now_are_made_again_and_keep_their_scores(tmp_path):
+    folder = ScoresFolder(tmp_path / "scores", 2)
+    folder.claim({"run": "x"})
+    folder.write_part(0, part(0, [0.2, None]))
+    assert folder.missing(3, ["overlay"]) == [0, 1]
+    assert [row["probability"] for row in folder.known(0)] == [0.2, None]
+    assert folder.known(1) == []
+    folder.write_part(0, with_files(part(0, [0.25, None]), "overlay"), ["overlay"])
+    assert folder.missing(3, ["overlay"]) == [1]
+    assert [row["probability"] for row in folder.known(0)] == [0.2, None]
+
+
+def test_folders_of_earlier_versions_are_taken_whatever_was_asked_for_then(tmp_path):
+    folder = finished(tmp_path / "scores")
+    marker = folder.path / "scoring.json"
+    marker.write_text(json.dumps({"run": "x", "explain": False, "dicom_out": True, "version": "0.1"}))
+    folder.claim({"run": "x"})
+    assert json.loads(marker.read_text()) == {"run": "x"}
 
 
 def test_the_scores_of_another_run_are_kept(tmp_path):
