@@ -27,6 +27,7 @@ MARKER = "scoring.json"
 FILES = {"overlay": "overlays/{:08d}.png", "secondary_capture": "dicom/{:08d}_sc.dcm", "report": "dicom/{:08d}_sr.dcm"}
 """Column by column, where a radiograph's file goes: named by its place in the input, never by anything of the patient's."""
 OF_SCORING_NAME = re.compile("|".join(pattern.replace("{:08d}", r"\d{8}") for pattern in FILES.values()))
+CLOSED = "folders that cannot be read"
 OF_SCORING, NO_IMAGES = "results of an earlier scoring", "files without a known image ending or a DICOM header"
 
 
@@ -71,7 +72,7 @@ def list_items(given: str, without: Path) -> list[Item]:
         items = (
             [item for shard in shards for item in _samples(shard)]
             if shards
-            else _images(_files_below(path, without), path, left)
+            else _images(_files_below(path, without, left), path, left)
         )
     elif os.path.isfile(path) and path.suffix.lower() == ".csv":
         items = [
@@ -107,11 +108,12 @@ def as_text(name: str) -> str:
     return os.fsencode(literal).decode("utf-8", "backslashreplace")
 
 
-def _files_below(folder: Path, without: Path) -> Iterator[Path]:
+def _files_below(folder: Path, without: Path, left: Counter[str]) -> Iterator[Path]:
     """All files below a folder, sorted by path; links to folders are not followed, for they may lead in a circle."""
     closed: list[str] = []
     yield from _walk(folder, without, closed)
     if closed:
+        left[CLOSED] = len(closed)
         log.warning(
             "%d folders cannot be read, and nothing in them is scored: %s",
             len(closed),
@@ -194,7 +196,7 @@ def _samples(shard: Path) -> Iterator[Item]:
                     record = json.loads(content.read()) if content else {}
                     offset, size = png.pop(key)
                     name = str(record.get("radiograph_id", key))
-                    cut = "crop" in record and kept_share(record) is not None
+                    cut = {"crop", "source_width", "source_height"} <= record.keys() and kept_share(record) is not None
                     yield Item(name, str(shard.absolute()), None, offset, size, stamp=str(size), cut=cut)
     except (tarfile.TarError, ValueError):
         raise UserError(
