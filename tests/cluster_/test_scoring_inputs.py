@@ -77,13 +77,13 @@ def test_results_of_an_earlier_scoring_are_not_radiographs_and_are_counted(films
         assert names(films) == EXPECTED
     assert "left out: 3 results of an earlier scoring" in caplog.text
     assert names(films / "**" / "*.png") == ["z.png"]
-    for given in (
+    for place in (
         films / "b" / "scores",
         films / "b" / "scores" / "dicom",
         films / "b" / "scores" / "overlays" / "00000000.png",
     ):
         with pytest.raises(UserError, match=r"no image in .*: [123] results of an earlier scoring"):
-            names(given)
+            names(place)
 
 
 def test_radiographs_beside_results_and_in_folders_of_the_same_name_are_scored(films):
