@@ -360,6 +360,23 @@ def test_a_strip_or_tile_that_is_not_there_is_not_shown_as_black():
     assert reason_of(whole[:-2]) == "truncated"
 
 
+@pytest.mark.parametrize(
+    ("channels", "options"), [(1, {}), (3, {}), (3, {"subsampling": 2}), (1, {"restart_marker_rows": 1}), (1, {"quality": 30})]
+)
+def test_a_jpeg_that_ends_early_but_properly_is_not_shown_with_a_grey_half(channels, options):
+    film = (np.add.outer(np.arange(128), np.arange(96)) + np.random.default_rng(0).integers(0, 30, (128, 96))).astype(np.uint8)
+    film[64:, 48:] = 0
+    film[-16:] = 0  # a dark border, as many have
+    whole = pillow(np.squeeze(np.dstack([film] * channels)), "JPEG", **options)
+    assert np.abs(shown(whole) - film).mean() < 10
+    shown(whole + b"padding")
+    start = whole.index(b"\xff\xda")
+    for share in (0.3, 0.6, 0.9):
+        cut = whole[: start + round((len(whole) - start) * share)].rstrip(b"\xff") + b"\xff\xd9"
+        assert np.asarray(Image.open(io.BytesIO(cut))).shape[:2] == film.shape
+        assert reason_of(cut) == "truncated"
+
+
 def test_a_tile_may_not_be_larger_than_any_radiograph():
     data = bytearray(tiff(GREY8, photometric="minisblack", tile=(16, 16)))
     with tifffile.TiffFile(io.BytesIO(data)) as file:
