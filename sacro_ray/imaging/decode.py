@@ -85,7 +85,7 @@ def _starts_with_elements(head: bytes, order: str) -> bool:
         start = place + 4 + (4 if wide else 2 if explicit else 0)
         (length,) = struct.unpack_from(f"{order}{'H' if explicit and not wide else 'I'}", head, start)
         tag = group << 16 | element
-        if group not in (2, 8) or tag <= last or length % 2 or length > len(head):
+        if (last < 0 and group not in (2, 8)) or tag <= last or length % 2 or length > len(head):
             return False
         place, last, found = start + (2 if explicit and not wide else 4) + length, tag, found + 1
     return found == 2
