@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from sacro_ray import interruption
+from sacro_ray.disk import for_the_user
 from sacro_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ def run(
 ) -> None:
     """Run a command: print the path that it returns as the last line of standard output, and exit with 0, 1, 2, 130 or 143.
 
-    A `UserError` is one message on standard error and status 2. Ctrl-C is status 130 and one line, SIGTERM the same with 143. Anything
-    else keeps its traceback.
+    A `UserError`, or a disk that is full, read-only or forbidden, is one message on standard error and status 2, also where it comes
+    back from another process. Ctrl-C is status 130 and one line, SIGTERM the same with 143. Anything else keeps its traceback.
 
     Args:
         main: Parses, validates and calls.
@@ -82,10 +83,11 @@ def run(
             if heard.number is not None or isinstance(error, KeyboardInterrupt):
                 heard.say()
                 raise SystemExit(heard.status) from None
-            if isinstance(error, UserError):
-                print(wrapped(f"error: {error}", sys.stderr), file=sys.stderr)
-                raise SystemExit(2) from None
-            raise
+            if (told := for_the_user(error)) is None:
+                raise
+            log.debug("", exc_info=True)
+            print(wrapped(f"error: {told}", sys.stderr), file=sys.stderr)
+            raise SystemExit(2) from None
         if result is not None:
             print(result, flush=True)
 

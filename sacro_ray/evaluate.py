@@ -9,6 +9,7 @@ from pathlib import Path
 from sacro_ray import command
 from sacro_ray.config import EvaluationOnly
 from sacro_ray.dataset.store import Store
+from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.errors import UserError
 from sacro_ray.evaluation.pipeline import evaluate_predictions
 from sacro_ray.evaluation.predictions import read_predictions, refuse_overlap
@@ -85,7 +86,8 @@ def _evaluate_tables(given: Namespace, fixed: dict[str, float]) -> str | Path:
     test = read_predictions(given.test) if given.test else None
     if test is not None:
         refuse_overlap(validation, test, ["radiograph_id"])
-    return tell(evaluate_predictions(validation, test, settings.evaluation, settings.seed, Path(given.out), fixed))
+    with WorkingFolder(Path(given.out)) as out, out.alone("evaluate", "--out"):
+        return tell(evaluate_predictions(validation, test, settings.evaluation, settings.seed, Path(given.out), fixed))
 
 
 def _fixed_cutoffs(texts: list[str]) -> dict[str, float]:

@@ -55,7 +55,7 @@ def evaluate_run(
     experiment = folder.experiment(overrides)
     folder.require_predictions()
     _refuse_other_results(folder, experiment)
-    with ray_session(address):
+    with folder.alone("evaluate"), ray_session(address):
         resources = ray.cluster_resources()
         gpus = 1 if resources.get("GPU", 0) >= 1 else 0
         cpus = min(8, int(resources.get("CPU", 1)))

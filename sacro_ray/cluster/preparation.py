@@ -4,6 +4,7 @@ import logging
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,10 @@ from sacro_ray.dataset.completion import (
     write_near_duplicates,
 )
 from sacro_ray.dataset.contact_sheet import RADIOGRAPHS, contact_sheet
-from sacro_ray.dataset.files import read_file, write_atomically
+from sacro_ray.dataset.files import read_file
 from sacro_ray.dataset.leaks import refuse_pixels_in_development_and_test
 from sacro_ray.dataset.manifest import NAME as MANIFEST
-from sacro_ray.dataset.manifest import read_manifest
+from sacro_ray.dataset.manifest import is_complete, read_manifest
 from sacro_ray.dataset.parts import (
     Part,
     end_folder,
@@ -39,6 +40,7 @@ from sacro_ray.dataset.parts import (
 from sacro_ray.dataset.plan import SPLITS, CohortPlan, PlannedRadiograph, PlannedShard, plan_cohort
 from sacro_ray.dataset.progress import Progress
 from sacro_ray.dataset.working_folder import WorkingFolder
+from sacro_ray.disk import write_atomically
 from sacro_ray.errors import UserError, listed
 from sacro_ray.imaging.decode import ExcludedRadiograph, read_radiograph
 from sacro_ray.locations import as_given, below
@@ -67,8 +69,10 @@ def prepare_cohorts(experiment: Experiment, address: str | None = None) -> str |
     plans = {name: plan_cohort(name, experiment, prepared_seed(as_given(below(location, name)))) for name in experiment.cohorts}
     _warn_of_shared_patients(plans)
     todo = {name: plan for name, plan in plans.items() if not unchanged(plan, as_given(below(location, name)))}
-    with WorkingFolder(location) as working:
-        _prepare(plans, todo, working, experiment, address)
+    with WorkingFolder(location) as working, working.alone("prepare", "prepare.shards") if todo else nullcontext():
+        # Another `prepare` may have completed some between the look and the lock.
+        left = {name: plan for name, plan in todo.items() if not is_complete(as_given(below(location, name)))}
+        _prepare(plans, left, working, experiment, address)
     for name in plans:
         if name not in todo:
             log.info("%s: complete and verified, left as it is", name)

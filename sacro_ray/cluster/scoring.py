@@ -23,6 +23,7 @@ from sacro_ray.cluster.scoring_workers import Outputs
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.progress import Progress
 from sacro_ray.dataset.working_folder import WorkingFolder
+from sacro_ray.disk import read_kept, remove_leftovers
 from sacro_ray.errors import UserError
 from sacro_ray.evaluation.metrics import all_cutoffs
 from sacro_ray.evaluation.predictions import read_predictions
@@ -69,18 +70,37 @@ def score_input(
     kept = WorkingFolder(out)
     items = list_items(str(given), without=kept.path)
     items = held_to_training(items, boxes_of_run(folder, description), experiment, str(given), whole_radiographs)
-    kept.bring_all()
+    with kept.alone("score", "--out"):
+        kept.bring_all()
+        remove_leftovers(kept.path)
+        identity = _identity(experiment, description, cutoffs, str(given), items, whole_radiographs)
+        return _score(folder, experiment, description, cutoffs, identity, items, kept, address, explain, dicom_out)
+
+
+def _score(
+    folder: RunFolder,
+    experiment: Experiment,
+    description: Mapping[str, Any],
+    cutoffs: Mapping[str, float],
+    identity: Mapping[str, Any],
+    items: Sequence[Item],
+    kept: WorkingFolder,
+    address: str | None,
+    explain: bool,
+    dicom_out: bool,
+) -> str | Path:
+    """Score what is listed into a folder in which nobody else works."""
     results = ScoresFolder(kept.path, part_size(len(items), experiment.scoring.batch_size), kept.location)
-    model = Model(experiment.name, str(description["sha256"]), __version__, cutoffs) if dicom_out else None
+    model = Model(experiment.name, str(description["sha256"]), __version__, dict(cutoffs)) if dicom_out else None
     outputs = Outputs(explain, model)
     files = ["overlay"] * explain + ["secondary_capture", "report"] * dicom_out
-    results.claim(_identity(experiment, description, cutoffs, str(given), items, whole_radiographs, results.part_size))
+    results.claim({**identity, "batch_size": results.part_size})
     if results.complete(files):
-        log.info("the scores in %s are complete", out)
-        counts = counts_of(results.scores)
+        log.info("the scores in %s are complete", kept.location)
+        counts = counts_of(results.scores, len(items))
     else:
         if results.scores.exists():
-            log.info("the scores in %s are complete; what was not asked for then is added", out)
+            log.info("the scores in %s are complete; what was not asked for then is added", kept.location)
             results.reopen(len(items))
         missing = results.missing(len(items), files)
         if missing:
@@ -133,8 +153,11 @@ def cutoffs_of(folder: RunFolder, experiment: Experiment) -> dict[str, float]:
     """
     metrics = folder.path / "evaluation" / "metrics.json"
     if metrics.is_file():
-        found: dict[str, float] = json.loads(metrics.read_text(encoding="utf-8"))["cutoffs"]
-        return found
+        return read_kept(
+            metrics,
+            lambda data: {str(name): float(value) for name, value in json.loads(data)["cutoffs"].items()},
+            f"Run `evaluate {folder.location}` again, which makes it anew",
+        )
     folder.require_predictions()
     validation = read_predictions(folder.validation_predictions)
     for remark in cutoff_remarks(validation, experiment.evaluation):
@@ -149,7 +172,6 @@ def _identity(
     given: str,
     items: Sequence[Item],
     whole_radiographs: bool,
-    size: int,
 ) -> dict[str, Any]:
     """What makes two scorings the same: network, preparation, cut-offs, and input; not the files that are made beside the scores."""
     training = experiment.training
@@ -162,7 +184,6 @@ def _identity(
         "fit": experiment.model.fit,
         "prepare": experiment.prepare.model_dump(mode="json"),
         "cutoffs": dict(cutoffs),
-        "batch_size": size,
         # Where it was not asked for it is not named: folders from before it could be asked for go on.
         **({"whole_radiographs": True} if whole_radiographs else {}),
         "input": os.path.abspath(given),

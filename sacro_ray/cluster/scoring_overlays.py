@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sacro_ray.disk import write_whole
 from sacro_ray.imaging.remarks import gravest_first, in_words
-from sacro_ray.learning.run_folder import write_whole
 
 SMALLEST_SIDE_PX = 384
 """Overlays are enlarged to at least this, for the eye."""

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sacro_ray.cluster.scoring_inputs import FILES, MARKER, Item
-from sacro_ray.dataset.files import write_atomically
+from sacro_ray.disk import damaged, read_kept, write_atomically, write_whole
 from sacro_ray.errors import UserError
-from sacro_ray.learning.run_folder import differences, write_whole
+from sacro_ray.learning.run_folder import differences
 from sacro_ray.locations import below
 
+log = logging.getLogger("sacro_ray")
 PARTS = ".parts"
 NO_REPORT = "no_report"
 """The remark on a DICOM file of which no objects for the archive could be made."""
@@ -66,6 +68,10 @@ class ScoresFolder:
     def _shown(self) -> str:
         return self.location or str(self.path)
 
+    @property
+    def _again(self) -> str:
+        return f"Give another folder with --out, or remove {self._shown} and score again"
+
     def claim(self, identity: Mapping[str, Any]) -> None:
         """Make the folder this scoring's.
 
@@ -76,7 +82,7 @@ class ScoresFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self._shown} is a file; give a folder for --out")
         if marker.exists():
-            before = json.loads(marker.read_text(encoding="utf-8"))
+            before = read_kept(marker, json.loads, self._again)
             differing = differences({key: value for key, value in before.items() if key not in OUTPUTS}, identity)
             if differing:
                 raise UserError(
@@ -88,20 +94,34 @@ class ScoresFolder:
                 f"{below(self._shown, self.scores.name)} is not of this program and is kept; give another folder with --out"
             )
         (self.path / PARTS).mkdir(parents=True, exist_ok=True)
-        text = json.dumps(identity, indent=1, sort_keys=True) + "\n"
-        write_whole(marker, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_atomically(marker, (json.dumps(identity, indent=1, sort_keys=True) + "\n").encode())
 
     def part(self, number: int) -> Path:
         """The file of a part."""
         return self.path / PARTS / f"{number:08d}.parquet"
 
     def missing(self, total: int, files: Iterable[str] = ()) -> list[int]:
-        """Numbers of the parts that are still to be scored, or have not been made with all of these `FILES`, in order."""
-        wanted = set(files)
-        return [number for number in range(-(-total // self.part_size)) if not self._made_with(number, wanted)]
+        """Numbers of the parts that are still to be scored, or have not been made with all of these `FILES`, in order.
 
-    def _made_with(self, number: int, wanted: Set[str]) -> bool:
-        return self.part(number).exists() and (not wanted or wanted <= _made(pq.read_schema(self.part(number))))
+        Parts that a crash of the machine has cut short are removed, and are among them.
+        """
+        wanted = set(files)
+        return [number for number in range(-(-total // self.part_size)) if not self._made_with(number, wanted, total)]
+
+    def _made_with(self, number: int, wanted: Set[str], total: int) -> bool:
+        part = self.part(number)
+        if not part.exists():
+            return False
+        try:
+            with pq.ParquetFile(part) as file:
+                if file.metadata.num_rows == self.length(number, total):
+                    return wanted <= _made(file.schema_arrow)
+                problem = f"{file.metadata.num_rows} rows"
+        except (OSError, pa.ArrowException) as error:
+            problem = str(error).partition("\n")[0]
+        log.warning("%s is not whole (%s); its radiographs are scored again", part, problem)
+        part.unlink()
+        return False
 
     def complete(self, files: Iterable[str] = ()) -> bool:
         """Whether the tables are there, with columns for all of these `FILES`."""
@@ -225,12 +245,24 @@ class ScoresFolder:
             yield rows
 
 
-def counts_of(scores: Path) -> Counter[str]:
-    """The counts of a finished table, as `ScoresFolder.finish` answers them."""
+def counts_of(scores: Path, total: int) -> Counter[str]:
+    """The counts of a finished table with so many rows, as `ScoresFolder.finish` returns them.
+
+    Raises:
+        UserError: The table is cut short.
+    """
+    counts: Counter[str] = Counter()
     with scores.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         names = [name.removeprefix("definite_") for name in reader.fieldnames or () if name.startswith("definite_")]
-        return Counter(word for row in reader for word in _counted([row], names))
+        try:
+            for row in reader:
+                counts.update(_counted([row], names))
+        except (KeyError, TypeError, ValueError):
+            total = -1
+    if counts["ok"] + counts["error"] != total:
+        raise damaged(scores, f"Remove the folder {scores.parent} and score again")
+    return counts
 
 
 def input_digest(items: Sequence[Item]) -> str:

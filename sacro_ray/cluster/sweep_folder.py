@@ -4,7 +4,6 @@ Layout: sweep.toml, data.json, trials/NNNN/ (a run folder each, with values.json
 once it has ended), and of all trials trials.csv, best.toml, sweep.html and study.db.
 """
 
-import fcntl
 import json
 import shutil
 import tomllib
@@ -17,8 +16,9 @@ from typing import Any, Self
 from sacro_ray.cluster.storage import OWN_FILES
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.working_folder import WorkingFolder
+from sacro_ray.disk import write_whole
 from sacro_ray.errors import UserError
-from sacro_ray.learning.run_folder import differences, write_whole
+from sacro_ray.learning.run_folder import differences
 
 Record = dict[str, Any]
 ERROR = "error.txt"
@@ -85,14 +85,9 @@ class SweepFolder:
 
         Raises:
             UserError: Another process is at work here.
+            DiskError: Nothing can be written here.
         """
-        lock = self.kept.lock if self.kept else self.path / "lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"another `tune` is at work in {self.location}; wait for its end, or stop it first") from None
+        with (self.kept or WorkingFolder(self.path)).alone("tune", "--runs"):
             yield
 
     def claim(self, experiment: Experiment, digests: Mapping[str, str]) -> None:

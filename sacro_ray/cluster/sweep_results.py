@@ -10,7 +10,7 @@ from sacro_ray.cluster.sweep_folder import Record, SweepFolder
 from sacro_ray.cluster.sweep_page import render_page
 from sacro_ray.cluster.sweep_study import write_database
 from sacro_ray.config import Experiment
-from sacro_ray.learning.run_folder import write_whole
+from sacro_ray.disk import write_whole
 
 SHARE = 0.02
 """Share of a running sweep's time that the page and the database may take; they grow with the trials."""

@@ -4,10 +4,12 @@ Built once a node, by whichever process comes first, under a lock; shared by all
 is a digest of the shards and of the geometry, so a changed cohort never meets an old cache.
 """
 
+import errno
 import hashlib
 import json
 import logging
-import shutil
+import os
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sacro_ray.dataset.decoded import discard, hold, reserve
 from sacro_ray.dataset.files import cache_root, locked
 from sacro_ray.dataset.geometry import Fit, to_square
 from sacro_ray.dataset.manifest import read_manifest
@@ -31,8 +34,7 @@ LAYOUT = 1
 """Raised whenever what a cache holds changes, so that older caches are not read."""
 DECODED_AT_ONCE = 64
 """Radiographs that are in memory together while a cache is built."""
-SPARED_GIB = 1.0
-"""Of free disk that a cache leaves alone."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,16 @@ def open_split(
 ) -> CachedSplit:
     """The radiographs of a split over several cohorts, decoded and resized; builds the cache where there is none.
 
-    Where the cache would pass the byte budget, or the disk has no room for it, the radiographs are read from the shards in every epoch.
+    Where the decoded caches of this node would pass the budget even without those that are not in use, or the disk has no room, the
+    radiographs are read from the shards in every epoch.
+
+    Args:
+        shards: The folder of all shards, or its address.
+        cohorts: Whose.
+        split: train, validation or test.
+        size_px: Side of the squares.
+        fit: How a radiograph becomes a square.
+        budget_gib: Of all decoded caches of this node together.
 
     Raises:
         UserError: A cohort has not been prepared, its shards have changed since, or the split is empty.
@@ -69,49 +80,92 @@ def open_split(
         raise UserError(f"no radiographs in the split {split} of {', '.join(cohorts)} under {shards}; run prepare first")
     identity = [LAYOUT, split, size_px, fit, [(m.cohort, m.digest) for m in manifests]]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
-    folder = cache_root() / name
+    folder, shape = cache_root() / name, (count, size_px, size_px)
     with locked(cache_root() / f"{name}.lock"):
-        if not folder.exists() and (reason := _no_room(count * size_px**2, budget_gib)):
-            log.warning(
-                "%s radiographs of %s at %d px are read from the shards in every epoch: %s", count, split, size_px, reason
-            )
-            members, records = index_split(shards, cohorts, split)
-            return CachedSplit(ShardImages(members, size_px, fit), records)
-        if not folder.exists():
-            _build(folder, shards, cohorts, split, size_px, fit, count)
-    records = json.loads((folder / "records.json").read_text(encoding="utf-8"))
-    return CachedSplit(np.load(folder / "images.npy", mmap_mode="r"), records)
+        if (found := _open(folder, shape)) is not None:
+            return found
+        handle, reason = reserve(folder, count * size_px**2, budget_gib)
+        if reason is None:
+            log.info("decoding %d radiographs of %s to %d px, once", count, split, size_px)
+            reason = _build(folder, handle, shards, cohorts, split, fit, shape)
+        if reason is None:
+            return _loaded(folder, handle, shape)
+    log.warning("%s radiographs of %s at %d px are read from the shards in every epoch: %s", count, split, size_px, reason)
+    members, records = index_split(shards, cohorts, split)
+    return CachedSplit(ShardImages(members, size_px, fit), records)
 
 
-def _no_room(needed: int, budget_gib: float) -> str | None:
-    """Why an array of so many bytes is not kept, or None."""
-    needed_gib, free_gib = needed / 2**30, shutil.disk_usage(cache_root()).free / 2**30
-    if needed_gib > budget_gib:
-        return f"decoded they take {needed_gib:.1f} GiB, and training.cache_gib allows {budget_gib:g}"
-    if needed_gib > free_gib - SPARED_GIB:
-        return f"decoded they take {needed_gib:.1f} GiB, and {cache_root()} has {free_gib:.1f} GiB free"
+def _open(folder: Path, shape: tuple[int, int, int]) -> CachedSplit | None:
+    """The cache that is there; one that cannot be read, as after a crash of the machine, is removed."""
+    handle = hold(folder)
+    if handle is None:
+        return None
+    try:
+        return _loaded(folder, handle, shape)
+    except (OSError, ValueError, EOFError) as error:
+        log.warning("the decoded radiographs in %s cannot be read (%s) and are made anew", folder, error)
+        discard(folder)
+        return None
+
+
+def _loaded(folder: Path, handle: int, shape: tuple[int, int, int]) -> CachedSplit:
+    """A cache, held by this open file for as long as its images live.
+
+    Raises:
+        OSError, ValueError, EOFError: It is not whole.
+    """
+    try:
+        records = json.loads((folder / "records.json").read_text(encoding="utf-8"))
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        if images.shape != shape or images.dtype != np.uint8 or len(records) != len(images):
+            raise ValueError(f"{images.shape} {images.dtype} and {len(records)} records, not {shape}")
+    except BaseException:
+        os.close(handle)
+        raise
+    weakref.finalize(images, os.close, handle)
+    return CachedSplit(images, records)
+
+
+def _build(
+    folder: Path, handle: int, shards: str | Path, cohorts: Sequence[str], split: str, fit: Fit, shape: tuple[int, int, int]
+) -> str | None:
+    """Make a cache where `reserve` has begun it; answers None, or why the disk does not take it."""
+    building = folder.with_suffix(".tmp")
+    try:
+        for cohort in cohorts:
+            cohort_folder(shards, cohort, check=True)
+        records = _write_images(building / "images.npy", shards, cohorts, split, fit, shape)
+        with (building / "records.json").open("w", encoding="utf-8") as file:
+            json.dump(records, file)
+            file.flush()
+            os.fsync(file.fileno())
+        building.rename(folder)
+    except BaseException as error:
+        os.close(handle)
+        discard(building)
+        if isinstance(error, OSError) and error.errno in FULL:
+            return f"{cache_root()}: {error.strerror}"
+        raise
     return None
 
 
-def _build(folder: Path, shards: str | Path, cohorts: Sequence[str], split: str, size_px: int, fit: Fit, count: int) -> None:
-    for cohort in cohorts:
-        cohort_folder(shards, cohort, check=True)
-    log.info("decoding %d radiographs of %s to %d px, once", count, split, size_px)
-    building = folder.with_suffix(".tmp")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    images = np.lib.format.open_memmap(building / "images.npy", mode="w+", dtype=np.uint8, shape=(count, size_px, size_px))
+def _write_images(
+    path: Path, shards: str | Path, cohorts: Sequence[str], split: str, fit: Fit, shape: tuple[int, int, int]
+) -> list[dict[str, Any]]:
+    """Decode into an array of this shape; answers the records. Written, not mapped: a full disk ends a process that writes into a map."""
+    count, size_px, _ = shape
     records: list[dict[str, Any]] = []
     samples = (sample for cohort in cohorts for sample in read_samples(shards, cohort, split))
-    with ThreadPoolExecutor(DECODERS) as pool:
+    with path.open("r+b") as file, ThreadPoolExecutor(DECODERS) as pool:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         while some := list(islice(samples, DECODED_AT_ONCE)):
             for sample, square in zip(some, pool.map(lambda s: to_square(s.pixels, size_px, fit), some), strict=True):
-                images[len(records)] = square
+                file.write(np.ascontiguousarray(square).data)
                 records.append(sample.record)
-    if len(records) != count:
-        raise UserError(
-            f"the shards of {split} hold {len(records)} radiographs, their manifest says {count}; run prepare --verify"
-        )
-    images.flush()
-    (building / "records.json").write_text(json.dumps(records), encoding="utf-8")
-    building.rename(folder)
+        if len(records) != count:
+            raise UserError(
+                f"the shards of {split} hold {len(records)} radiographs, their manifest says {count}; run prepare --verify"
+            )
+        file.flush()
+        os.fsync(file.fileno())
+    return records

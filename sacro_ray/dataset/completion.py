@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sacro_ray.config import Prepare
-from sacro_ray.dataset.files import write_atomically
 from sacro_ray.dataset.leaks import Seen, duplicates, near_duplicates, refuse_pixels_in_two_splits, same_films
 from sacro_ray.dataset.manifest import (
     SCHEMA_VERSION,
@@ -26,6 +25,7 @@ from sacro_ray.dataset.manifest import (
 )
 from sacro_ray.dataset.parts import Part, end_folder, sources_digest, without
 from sacro_ray.dataset.plan import SPLITS, CohortPlan, PlannedRadiograph, same_settings
+from sacro_ray.disk import write_atomically
 from sacro_ray.errors import UserError, listed
 from sacro_ray.imaging.exclusion import REASONS
 

@@ -1,24 +1,25 @@
-"""Files that are either complete or absent, their digests, and where this node keeps copies of its own."""
+"""Digests of files, locks on them, and where this node keeps copies of its own."""
 
+import errno
 import fcntl
 import hashlib
+import logging
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import IO, Any
 
+from sacro_ray.disk import explained
+from sacro_ray.disk import write_atomically as write_atomically
+from sacro_ray.errors import UserError
 
-def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> Path:
-    """Write under a temporary name beside `path`, then rename: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    return path
+log = logging.getLogger("sacro_ray")
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What file systems say that have no locks, as some network disks."""
 
 
 class NotARegularFile(OSError):  # noqa: N818 - named as it is shown
@@ -44,15 +45,95 @@ def sha256_of(path: Path) -> str:
 
 
 def cache_root() -> Path:
-    """Where this node keeps its caches: SACRO_RAY_CACHE, or else the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("SACRO_RAY_CACHE") or Path(base) / "sacro_ray")
+    """Where this node keeps its caches: SACRO_RAY_CACHE, or else the user's cache folder.
+
+    Where there is no home, or it cannot be written, a folder of the temporary directory takes its place.
+    """
+    if given := os.environ.get("SACRO_RAY_CACHE"):
+        return Path(given)
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # neither HOME nor an entry for this user
+        base = ""
+    return _usable(Path(base, "sacro_ray") if base else None)
+
+
+@cache
+def _usable(folder: Path | None) -> Path:
+    """The folder, or one in the temporary directory where it cannot be made or written."""
+    problem = "there is no home folder"
+    if folder is not None:
+        problem = f"{folder} cannot be written"
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK | os.X_OK):
+                return folder
+    found = private_folder()
+    log.warning("%s: what is cached goes to %s. Set SACRO_RAY_CACHE to a folder on a disk with room to keep it", problem, found)
+    return found
+
+
+def private_folder() -> Path:
+    """A folder of this user alone in the temporary directory, the same in every process of the user."""
+    folder = Path(tempfile.gettempdir()) / f"sacro_ray-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise UserError(f"{folder} belongs to somebody else; set SACRO_RAY_CACHE to a folder of your own")
+    return folder
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the file's lock; the kernel drops it when the process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with _opened(path) as handle:
+        lock(handle, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def alone(path: Path, command: str, place: str | Path) -> Iterator[None]:
+    """Keep other processes out for as long as the block lasts; the kernel lets go when this one ends, however it ends.
+
+    Args:
+        path: The lock's file.
+        command: Who works there.
+        place: Where, as the user knows it.
+
+    Raises:
+        UserError: Another process is at work there.
+        DiskError: Nothing can be written there.
+    """
+    with _opened(path) as handle:
+        if not lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            raise UserError(f"another `{command}` is at work in {place}; wait for its end, or stop it first")
+        yield
+
+
+def lock(handle: IO[Any] | int, operation: int) -> bool:
+    """`flock`; answers False where somebody else has it. A disk without locks is taken as one where nobody has."""
+    try:
+        fcntl.flock(handle, operation)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        _warn_of_no_locks()
+    return True
+
+
+@cache
+def _warn_of_no_locks() -> None:
+    log.warning("this disk has no locks: see that only one command at a time works in a folder")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("w")
+    except OSError as error:
+        raise explained(error) or error from None
+    with handle:
+        yield handle

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from sacro_ray.dataset.files import sha256_of, write_atomically
+from sacro_ray.dataset.files import sha256_of
 from sacro_ray.dataset.store import Store
+from sacro_ray.disk import write_atomically
 from sacro_ray.errors import UserError
 from sacro_ray.locations import below, in_store, safe_name
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import tarfile
 from collections.abc import Callable, Collection
@@ -12,11 +11,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sacro_ray.config import Prepare
-from sacro_ray.dataset.files import read_file, sha256_of, write_atomically
+from sacro_ray.dataset.files import read_file, sha256_of
 from sacro_ray.dataset.leaks import perceptual_hash, pixel_digest
 from sacro_ray.dataset.plan import PlannedRadiograph, PlannedShard
 from sacro_ray.dataset.shards import add_sample, png_bytes
 from sacro_ray.dataset.store import Store
+from sacro_ray.disk import whole, write_atomically
 from sacro_ray.errors import UserError
 from sacro_ray.imaging.decode import Radiograph, read_radiograph
 from sacro_ray.imaging.exclusion import ExcludedRadiograph
@@ -70,12 +70,10 @@ def write_shard(
         before_each: Called before each radiograph.
     """
     target = folder / shard.file
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     written: list[Written] = []
     excluded: dict[str, str] = {}
     sources = hashlib.sha256()
-    with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with whole(target) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
         for radiograph in shard.radiographs:
             before_each()
             data = _read(radiograph.path)
@@ -102,14 +100,9 @@ def write_shard(
                     stored_sha256=image.stored_sha256,
                 )
             )
-    digest, size = (sha256_of(temporary), temporary.stat().st_size) if written else (None, 0)
-    if written:
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    else:
-        temporary.unlink()
-        target.unlink(missing_ok=True)
+    digest, size = (sha256_of(target), target.stat().st_size) if written else (None, 0)
+    if not written:
+        target.unlink()
     part = Part(file=shard.file, sha256=digest, bytes=size, written=written, excluded=excluded, sources=sources.hexdigest())
     write_atomically(_note_path(folder, shard), part.model_dump_json(indent=1).encode())
     return part
@@ -166,17 +159,17 @@ def without(part: Part, folder: Path, shard: PlannedShard, dropped: Collection[s
     """Write a shard again without some of its radiographs; they become excluded as duplicates."""
     keys = {radiograph.key for radiograph in shard.radiographs if radiograph.radiograph_id in dropped}
     target = folder / part.file
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with tarfile.open(target) as old, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as new:
+    with (
+        whole(target) as temporary,
+        tarfile.open(target) as old,
+        tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as new,
+    ):
         for member in old:
             if member.name.split(".")[0] not in keys:
                 new.addfile(member, old.extractfile(member))
     kept = [entry for entry in part.written if entry.radiograph_id not in dropped]
-    digest, size = (sha256_of(temporary), temporary.stat().st_size) if kept else (None, 0)
-    if kept:
-        temporary.replace(target)
-    else:
-        temporary.unlink()
+    digest, size = (sha256_of(target), target.stat().st_size) if kept else (None, 0)
+    if not kept:
         target.unlink()
     excluded = {
         **part.excluded,

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from sacro_ray.dataset.files import write_atomically
+from sacro_ray.disk import write_atomically
 from sacro_ray.errors import UserError
 
 DIGITS = 16  # hexadecimal: 64 bits, a collision among 1,000,000 ids has a chance of 3 in 100,000,000

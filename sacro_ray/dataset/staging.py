@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sacro_ray.dataset.files import cache_root, locked, sha256_of, write_atomically
+from sacro_ray.dataset.files import cache_root, locked, sha256_of
 from sacro_ray.dataset.manifest import NAME, Shard, read_manifest, verify
 from sacro_ray.dataset.store import Store
+from sacro_ray.disk import write_atomically
 from sacro_ray.errors import UserError
 from sacro_ray.locations import below, in_store
 

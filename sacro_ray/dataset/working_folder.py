@@ -9,15 +9,17 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
-from sacro_ray.dataset.files import cache_root
+from sacro_ray.dataset.files import alone, cache_root, lock
 from sacro_ray.dataset.store import Store
+from sacro_ray.disk import check_writable
 from sacro_ray.locations import in_store
 
 AT_ONCE = 8
@@ -60,6 +62,23 @@ class WorkingFolder:
         if self.store is None:
             return self.path / "lock"
         return cache_root() / "locks" / hashlib.sha256(self.location.encode()).hexdigest()[:24]
+
+    @contextmanager
+    def alone(self, command: str, setting: str) -> Iterator[None]:
+        """The folder for this command alone, for as long as the block lasts.
+
+        Args:
+            command: Its name.
+            setting: What names the folder, for messages.
+
+        Raises:
+            UserError: Another process is at work here, on this machine or, where all see this disk, on another.
+            DiskError: Nothing can be written here.
+        """
+        if self.store is None:
+            check_writable(self.path, setting)
+        with alone(self.lock, command, self.location):
+            yield
 
     def bring(self, *names: str) -> None:
         """Fetch files as the bucket has them now; those that it has not are left out."""
@@ -126,28 +145,28 @@ def _folder_of_this_process() -> tuple[Path, int]:
     """A new folder on this node's disk, and the open file whose lock says that it is in use; those of killed processes are removed."""
     copies = cache_root() / "copies"
     copies.mkdir(parents=True, exist_ok=True)
-    for lock in copies.glob("*.lock"):
-        _remove_if_left(lock)
+    for left in copies.glob("*.lock"):
+        _remove_if_left(left)
     folder = copies / uuid4().hex
     handle = os.open(folder.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o600)
     # Kept for as long as this process lives, and let go by the kernel when it ends, however it ends.
-    fcntl.flock(handle, fcntl.LOCK_EX)
+    lock(handle, fcntl.LOCK_EX)
     folder.mkdir()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder, handle
 
 
-def _remove_if_left(lock: Path) -> None:
+def _remove_if_left(left: Path) -> None:
     try:
-        handle = os.open(lock, os.O_RDWR)
+        handle = os.open(left, os.O_RDWR)
     except FileNotFoundError:
         return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return
+    except OSError:
+        return  # in use, or on a disk without locks, where nobody knows
     else:
-        shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-        lock.unlink(missing_ok=True)
+        shutil.rmtree(left.with_suffix(""), ignore_errors=True)
+        left.unlink(missing_ok=True)
     finally:
         os.close(handle)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from sacro_ray.disk import check_writable, read_kept, write_atomically
 from sacro_ray.errors import UserError
 
 INPUTS = "inputs.json"
@@ -27,11 +27,11 @@ def claim(out: Path, validation: pd.DataFrame, test: pd.DataFrame | None, origin
         origin: What the test predictions come from, where that is known; they are then known by it, and not by their last digits.
 
     Raises:
-        UserError: The folder holds results of other predictions, or is a file.
+        UserError: The folder holds results of other predictions, or is a file, or cannot be written.
     """
     refuse_other(out, validation, test, origin)
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / INPUTS, json.dumps(_inputs(validation, test, origin)[0], indent=2) + "\n")
+    check_writable(out, "--out")
+    write_json(out / INPUTS, _inputs(validation, test, origin)[0])
     for folder in ("figures", "tables", "checklists"):
         shutil.rmtree(out / folder, ignore_errors=True)
         (out / folder).mkdir()
@@ -45,7 +45,7 @@ def refuse_other(
         raise UserError(f"{out} is a file; give a folder")
     marker = out / INPUTS
     if marker.is_file():
-        if json.loads(marker.read_text(encoding="utf-8")) not in _inputs(validation, test, origin):
+        if read_kept(marker, json.loads, f"Remove the folder {out}, or give another") not in _inputs(validation, test, origin):
             raise UserError(
                 f"{out} holds the evaluation of other predictions and is kept; give another folder, or remove this one. "
                 "(The same predictions may be evaluated there again.)"
@@ -68,8 +68,8 @@ def digest(table: pd.DataFrame) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON; values that are not finite are an error, for JSON has none."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    """Write JSON, which outlives a power cut; values that are not finite are an error, for JSON has none."""
+    write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -79,6 +79,4 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    write_atomically(path, content, durable=False)

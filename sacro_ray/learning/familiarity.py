@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sacro_ray.dataset.cache import open_split
+from sacro_ray.disk import write_whole
 from sacro_ray.learning.inference import INFERENCE_BATCH, score_batch
 from sacro_ray.learning.network import SacroiliitisNet
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.predictions import load_best_network
-from sacro_ray.learning.run_folder import RunFolder, write_whole
+from sacro_ray.learning.run_folder import RunFolder
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 COMPONENTS = 32

@@ -9,10 +9,11 @@ import torch
 
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.cache import open_split
+from sacro_ray.disk import write_whole
 from sacro_ray.learning.inference import prediction_rows, score_split
 from sacro_ray.learning.network import SacroiliitisNet, empty_network, folded
 from sacro_ray.learning.place import Place
-from sacro_ray.learning.run_folder import RunFolder, write_whole
+from sacro_ray.learning.run_folder import RunFolder
 
 
 def load_best_network(folder: RunFolder, place: Place) -> tuple[SacroiliitisNet, Experiment, int]:

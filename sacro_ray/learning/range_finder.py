@@ -9,13 +9,14 @@ from torch import Tensor
 
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.batches import training_batches
+from sacro_ray.disk import write_whole
 from sacro_ray.learning.augmentation import augment, changes_from, draw
 from sacro_ray.learning.data import StageData
 from sacro_ray.learning.network import SacroiliitisNet, folded
 from sacro_ray.learning.objective import smoothed_cross_entropy
 from sacro_ray.learning.optimisation import build_optimizer, group_rates, range_test, set_rate, suggested_rate
 from sacro_ray.learning.place import Place, autocast, sent
-from sacro_ray.learning.run_folder import RunFolder, write_whole
+from sacro_ray.learning.run_folder import RunFolder
 from sacro_ray.learning.stages import Phase, body_is_fixed
 from sacro_ray.learning.steps import RANGE_STREAM
 

@@ -4,20 +4,20 @@ Layout (see CONTRACT in the README): config.toml, history.csv, checkpoints/{best
 """
 
 import csv
-import hashlib
 import io
 import json
 import shutil
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sacro_ray.config import Experiment, build_experiment
-from sacro_ray.dataset.files import locked
+from sacro_ray.dataset.files import locked, sha256_of
 from sacro_ray.dataset.working_folder import WorkingFolder
+from sacro_ray.disk import damaged, read_kept, remove_leftovers, whole, whole_lines, write_atomically
 from sacro_ray.errors import UserError
 from sacro_ray.locations import below
 
@@ -75,9 +75,23 @@ class RunFolder:
         else:
             shutil.rmtree(self.path / folder, ignore_errors=True)
 
-    def held(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def held(self) -> Iterator[None]:
         """Waits until no other process trains here: where the driver alone is killed, its workers go on for a moment."""
-        return locked(self.kept.lock if self.kept else self.path / "lock")
+        with locked(self.kept.lock if self.kept else self.path / "lock"):
+            remove_leftovers(self.path)
+            yield
+
+    @contextmanager
+    def alone(self, command: str) -> Iterator[None]:
+        """The folder for this command alone.
+
+        Raises:
+            UserError: Another process is at work here.
+            DiskError: Nothing can be written here.
+        """
+        with (self.kept or WorkingFolder(self.path)).alone(command, "--runs"):
+            yield
 
     def close(self) -> None:
         """End the work on a copy of a run in a bucket, and remove the copy."""
@@ -100,8 +114,13 @@ class RunFolder:
         return self.path / "predictions" / "test.csv"
 
     def require_predictions(self) -> None:
-        """Raise a UserError where the training has not come to its predictions of the validation split."""
+        """Raise a UserError where the training has not come to its predictions of the validation split, or they are cut short."""
         if self.validation_predictions.is_file():
+            read_kept(
+                self.validation_predictions,
+                whole_lines,
+                "Remove it and rerun train with the same settings, which makes it anew",
+            )
             return
         raise UserError(
             f"{self.location} has no predictions/validation.csv, from which the cut-offs come. A training that was stopped goes on when "
@@ -128,62 +147,79 @@ class RunFolder:
         config = self.path / "config.toml"
         if not config.exists():
             return ["config.toml"]
-        return differences(tomllib.loads(config.read_text(encoding="utf-8")), experiment.as_dict())
+        return differences(self._configuration(), experiment.as_dict())
 
     def claim(self, experiment: Experiment) -> None:
         """Make the folder this experiment's.
 
         Raises:
-            UserError: It holds a run with another configuration.
+            UserError: It holds a run with another configuration, or nothing can be written there.
         """
         self.refuse_another(experiment)
         if not self._differing(experiment):
             return
-        config = self.path / "config.toml"
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_whole(config, lambda temporary: temporary.write_text(experiment.as_toml(), encoding="utf-8"))
+        write_atomically(self.path / "config.toml", experiment.as_toml().encode())
         self.send()
 
     def experiment(self, overrides: Iterable[str] = ()) -> Experiment:
         """The run's configuration.
 
         Raises:
-            UserError: The folder is no run folder.
+            UserError: The folder is not a run folder, or its config.toml is cut short.
         """
         config = self.path / "config.toml"
         if not config.is_file():
             raise UserError(
                 f"{self.location} is not a run folder (no config.toml in it); give one that train wrote, experiments/runs/NAME"
             )
-        return build_experiment(tomllib.loads(config.read_text(encoding="utf-8")), list(overrides), source=str(config))
+        return build_experiment(self._configuration(), list(overrides), source=str(config))
+
+    def _configuration(self) -> dict[str, Any]:
+        return read_kept(
+            self.path / "config.toml",
+            lambda data: tomllib.loads(whole_lines(data)),
+            "Remove it and rerun train with the experiment file of this run, which writes it anew",
+        )
 
     def save_latest(self, state: Mapping[str, Any]) -> None:
         """Keep all that a resumed run needs."""
-        import torch
+        from sacro_ray.learning.state_files import save_state
 
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        write_whole(self.checkpoints / "latest.pt", lambda temporary: torch.save(dict(state), temporary))
+        with whole(self.checkpoints / "latest.pt") as temporary:
+            save_state(state, temporary)
 
     def load_latest(self) -> dict[str, Any] | None:
-        """What `save_latest` kept, or None before the first epoch."""
+        """What `save_latest` kept, or None before the first epoch.
+
+        Raises:
+            UserError: It cannot be read.
+        """
         self.bring("checkpoints/latest.pt")
         path = self.checkpoints / "latest.pt"
         if not path.exists():
             return None
-        import torch
+        from sacro_ray.learning.state_files import load_state
 
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return state
+        try:
+            return load_state(path)
+        except Exception:
+            # torch.load raises whatever its zip reader and its unpickler raise.
+            raise damaged(
+                path,
+                "The epochs before cannot be gone on with: remove this file and rerun the same command, which trains from the first "
+                "epoch",
+            ) from None
 
     def save_best(self, weights: "Mapping[str, Tensor]", description: Mapping[str, Any]) -> None:
         """Replace best.pt, a plain state_dict, and best.json beside it, which carries the digest of best.pt."""
-        import torch
+        from sacro_ray.learning.state_files import save_state
 
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
         path = self.checkpoints / "best.pt"
-        write_whole(path, lambda temporary: torch.save(dict(weights), temporary))
-        text = json.dumps({**description, "sha256": _digest(path)}, indent=1, sort_keys=True)
-        write_whole(path.with_suffix(".json"), lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+        # Both are written before either is replaced: a disk that is full leaves the two that belong together.
+        with whole(path.with_suffix(".json")) as note, whole(path) as temporary:
+            save_state(weights, temporary)
+            text = json.dumps({**description, "sha256": sha256_of(temporary)}, indent=1, sort_keys=True)
+            note.write_text(text + "\n", encoding="utf-8")
 
     def load_best(self) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         """The best weights and their description; the errors of `best_description`."""
@@ -197,17 +233,16 @@ class RunFolder:
         """What is known of the best weights, which are here then.
 
         Raises:
-            UserError: There are none, or the two files do not belong together.
+            UserError: There are none, one cannot be read, or the two files do not belong together.
         """
         path = self.checkpoints / "best.pt"
         self._bring_best(path)
         if not path.is_file():
             raise UserError(f"{self.location} has no best checkpoint yet; run train first")
         description = self.load_description()
-        if description["sha256"] != _digest(path):
+        if description["sha256"] != sha256_of(path):
             raise UserError(
-                f"{below(self.location, 'checkpoints', path.name)} is damaged or was stopped in the middle of a save; "
-                "start train again, it goes on and mends it"
+                f"{below(self.location, 'checkpoints', path.name)} is damaged or was stopped in the middle of a save. {RETRAIN}"
             )
         return description
 
@@ -230,7 +265,7 @@ class RunFolder:
             return
         note = path.with_suffix(".json")
         self.bring(f"checkpoints/{note.name}")
-        if not (path.is_file() and note.is_file() and json.loads(note.read_text(encoding="utf-8"))["sha256"] == _digest(path)):
+        if not (path.is_file() and note.is_file() and _description(path)["sha256"] == sha256_of(path)):
             self.bring(f"checkpoints/{path.name}")
 
     def save_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -239,22 +274,18 @@ class RunFolder:
         writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_whole(self.path / "history.csv", lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
+        write_atomically(self.path / "history.csv", text.getvalue().encode(), durable=False)  # the state holds it, too
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name and rename it: a process that is killed leaves the old file or the new one.
-
-    No fsync: it takes seconds for the state of a ResNet-50, and a machine that loses power loses what it wrote last.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    temporary.replace(path)
+RETRAIN = "Where the training is not complete, rerun train, which goes on and writes it anew; or else remove the run folder and train again"
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def _description(weights: Path) -> dict[str, Any]:
+    def parsed(data: bytes) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(data)
+        return {**found, "sha256": str(found["sha256"])}
+
+    return read_kept(weights.with_suffix(".json"), parsed, RETRAIN)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacro_ray.dataset.progress import Progress
+from sacro_ray.disk import remove_leftovers, write_atomically
 from sacro_ray.errors import UserError
 from sacro_ray.simulation.anatomy import Sex
 from sacro_ray.simulation.dicom import encode_dicom
@@ -33,7 +34,6 @@ STUDIES = {study.name: study for study in (PROOF, GESPIC)}
 FORMAT = 2  # raised when the same parameters would give other files
 CHUNK = 16  # radiographs handed to a process at once
 WORTH_A_PROCESS = 48  # radiographs: a process takes about two seconds to start, a radiograph 50 ms
-TEMPORARY = ".{}.{}.simulation-tmp"
 CLINICAL, PICTURE = 0, 1  # streams of chance of a patient
 
 Chunk = tuple[str, int, int]  # study, first patient, and the one after the last
@@ -136,15 +136,13 @@ def _check(**numbers: tuple[int, int, int]) -> None:
 
 def _claim(out: Path, parameters: dict[str, object]) -> None:
     """Mark the folder with its parameters, or refuse one that is in use for something else."""
-    # What a kill left half written.
-    for left_over in (*out.glob(TEMPORARY.format("*", "*")), *out.glob("*/**/" + TEMPORARY.format("*", "*"))):
-        left_over.unlink()
     mark, text = out / "simulation.json", json.dumps(parameters, indent=2) + "\n"
     if mark.exists():
         if mark.read_text(encoding="utf-8") != text:
             raise UserError(
                 f"{out} holds a simulation with other parameters ({mark.name} says which); give another folder, or remove this one"
             )
+        remove_leftovers(out)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and holds no simulation; give a new or an empty folder")
     else:
@@ -206,6 +204,4 @@ def _write_tables(folder: Path, patients: list[Patient], boxes: list[dict[str, i
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(TEMPORARY.format(path.name, os.getpid()))
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    write_atomically(path, content, durable=False)

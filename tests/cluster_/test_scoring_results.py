@@ -58,7 +58,7 @@ def test_parts_in_any_order_become_one_table_in_the_order_of_the_input(tmp_path)
         "definite_sensitivity": 5,
         "definite_specificity": 2,
     }
-    assert counts_of(folder.scores) == counts
+    assert counts_of(folder.scores, 8) == counts
     assert {path.name for path in folder.path.iterdir()} == {"scores.csv", "scores.parquet", "scoring.json"}
 
 

@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 
-from sacro_ray.dataset import cache, streaming
+from sacro_ray.dataset import decoded, streaming
 from sacro_ray.dataset.cache import open_split
 from sacro_ray.dataset.streaming import ShardImages, ahead
 from sacro_ray.errors import UserError
@@ -32,7 +32,7 @@ def test_beyond_the_budget_the_same_radiographs_come_from_the_shards(experiment,
 
 
 def test_a_full_disk_is_no_end(experiment, monkeypatch):
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 2**20})())
+    monkeypatch.setattr(decoded.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 2**20})())
     assert isinstance(opened(experiment, 8.0, size_px=35).images, ShardImages)
 
 
