@@ -106,7 +106,7 @@ def test_goes_on_after_a_kill(tmp_path):
     # As after a kill: no table of the second cohort, a radiograph missing, another half written.
     (out / "gespic" / "cohort.csv").unlink()
     (out / "gespic" / "radiographs" / "SIM-GESPIC-00002.dcm").unlink()
-    (out / "gespic" / "radiographs" / ".SIM-GESPIC-00002.dcm.4711.simulation-tmp").write_bytes(b"half")
+    (out / "gespic" / "radiographs" / ".SIM-GESPIC-00002.dcm.4711.tmp").write_bytes(b"half")
     kept = (out / "gespic" / "radiographs" / "SIM-GESPIC-00001.dcm").stat().st_mtime_ns
     write_cohorts(out, 3, 2, size_px=SIZE_PX, workers=1)
     assert digests(out) == complete
