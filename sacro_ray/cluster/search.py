@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 from sacro_ray.cluster.runtime import cluster_nodes, ray_session
 from sacro_ray.cluster.space import distributions
 from sacro_ray.cluster.storage import ray_storage
-from sacro_ray.cluster.sweep_display import Display, display
+from sacro_ray.cluster.sweep_display import display
 from sacro_ray.cluster.sweep_folder import SweepFolder
 from sacro_ray.cluster.sweep_keeper import TrialKeeper
 from sacro_ray.cluster.sweep_resources import TrialResources, fit_trials
@@ -41,13 +41,14 @@ class AllTrialsFailedError(RuntimeError):
 class StudySearch(Searcher):  # type: ignore[misc]
     """The study as Ray Tune's searcher; how a trial ended the study hears from `TrialKeeper`, which knows more than Tune tells here."""
 
-    def __init__(self, study: SweepStudy) -> None:
+    def __init__(self, study: SweepStudy, keeper: TrialKeeper) -> None:
         super().__init__(metric=METRIC, mode=MODE)
-        self._study = study
+        self._study, self._keeper = study, keeper
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """Number and values of the next trial."""
-        number, values = self._study.ask()
+        with self._keeper.problems_kept():
+            number, values = self._study.ask()
         return {"number": number, "values": values}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -92,12 +93,11 @@ def search(
     simulated = any(read_manifest(experiment.prepare.shards, name).simulated for name in experiment.cohorts_of("development"))
     results = Results(experiment, folder, simulated)
     if len(folder.records()) < experiment.search.trials:
-        with ray_session(address):
+        with folder.alone(), ray_session(address):
             resources = fit_trials(experiment.search, cluster_nodes())
-            with folder.alone():
-                if not resume:
-                    folder.claim(experiment, digests)
-                _run(experiment, began, folder, results, resources, trial)
+            if not resume:
+                folder.claim(experiment, digests)
+            _run(experiment, began, folder, results, resources, trial)
     trials = folder.records()
     results.write(trials, last=True)
     best = best_of(trials)
@@ -135,7 +135,9 @@ def _run(
     )
     try:
         with display(experiment.search.trials, epochs, ended) as shown:
-            _tuner(experiment, folder, resources, function, study, results, shown).fit()
+            keeper = TrialKeeper(folder, experiment, study, results, shown)
+            with keeper.problems_told():
+                _tuner(experiment, folder, resources, function, StudySearch(study, keeper), keeper).fit()
     except KeyboardInterrupt:
         log.info("the sweep stops; `tune` with --resume goes on with it")
         raise
@@ -150,13 +152,13 @@ def _run(
 
 def _tuner(
     experiment: Experiment, folder: SweepFolder, resources: TrialResources, function: Any,
-    study: SweepStudy, results: Results, shown: Display,
+    searcher: StudySearch, keeper: TrialKeeper,
 ) -> tune.Tuner:  # fmt: skip
     ended = folder.records()
     return tune.Tuner(
         tune.with_resources(function, resources.own),
         tune_config=tune.TuneConfig(
-            num_samples=experiment.search.trials - len(ended), search_alg=StudySearch(study),
+            num_samples=experiment.search.trials - len(ended), search_alg=searcher,
             scheduler=scheduler(experiment, ended), max_concurrent_trials=resources.at_once,
             # A worker that has trained one trial has torch loaded and its memory mapped; with workers of its own a trial is a driver only.
             reuse_actors=not resources.worker,
@@ -164,6 +166,6 @@ def _tuner(
         run_config=tune.RunConfig(
             name=str(time.time_ns()), **ray_storage(folder.location), verbose=0,
             failure_config=tune.FailureConfig(max_failures=experiment.training.max_failures),
-            callbacks=[TrialKeeper(folder, experiment, study, results, shown)],
+            callbacks=[keeper],
         ),
     )  # fmt: skip

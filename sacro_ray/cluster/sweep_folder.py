@@ -16,12 +16,13 @@ from typing import Any, Self
 from sacro_ray.cluster.storage import OWN_FILES
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.working_folder import WorkingFolder
-from sacro_ray.disk import write_whole
+from sacro_ray.disk import read_kept, whole_lines, write_atomically
 from sacro_ray.errors import UserError
 from sacro_ray.learning.run_folder import differences
 
 Record = dict[str, Any]
 ERROR = "error.txt"
+ANOTHER = "Put it back from a copy, or start a sweep with another name (--set name=NAME)"
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,8 @@ class SweepFolder:
         """
         self.check_free()
         self.trials.mkdir(parents=True, exist_ok=True)
-        write_whole(
-            self.path / "data.json", lambda t: t.write_text(json.dumps(dict(digests), sort_keys=True), encoding="utf-8")
-        )
-        write_whole(self.path / "sweep.toml", lambda t: t.write_text(experiment.as_toml(), encoding="utf-8"))
+        write_atomically(self.path / "data.json", json.dumps(dict(digests), sort_keys=True).encode())
+        write_atomically(self.path / "sweep.toml", experiment.as_toml().encode())
         self.send()
 
     def check_same(self, experiment: Experiment, digests: Mapping[str, str]) -> Experiment:
@@ -113,14 +112,14 @@ class SweepFolder:
         asked = self.path / "sweep.toml"
         if not asked.exists():
             raise UserError(f"no sweep to resume at {self.location}; start one without --resume")
-        began = build_experiment(tomllib.loads(asked.read_text(encoding="utf-8")), source=str(asked))
+        began = build_experiment(read_kept(asked, lambda data: tomllib.loads(whole_lines(data)), ANOTHER), source=str(asked))
         found = differences(_without_budget(began), _without_budget(experiment))
         if found:
             raise UserError(
                 f"the sweep at {self.location} was another: it differs in {', '.join(found[:5])}; resume it with the same settings, "
                 "or start another with --set name=NAME"
             )
-        if json.loads((self.path / "data.json").read_text(encoding="utf-8")) != dict(digests):
+        if read_kept(self.path / "data.json", json.loads, ANOTHER) != dict(digests):
             raise UserError(
                 f"the shards have changed since the sweep at {self.location} began; bring them back, or start a sweep with another name"
             )
@@ -128,9 +127,7 @@ class SweepFolder:
 
     def begin(self, number: int, values: Mapping[str, Any]) -> None:
         """Put a trial's values on the disk, before it starts."""
-        path = self.trial(number) / "values.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda t: t.write_text(json.dumps(dict(values), sort_keys=True), encoding="utf-8"))
+        write_atomically(self.trial(number) / "values.json", json.dumps(dict(values), sort_keys=True).encode())
         self.send()
 
     def begun(self) -> list[dict[str, Any]]:
@@ -145,22 +142,25 @@ class SweepFolder:
             raise UserError(
                 f"{self.trial(missing[0])} is missing, and later trials build on it; put it back, or start a sweep with another name"
             )
-        return [json.loads(found[number].read_text(encoding="utf-8")) for number in range(len(found))]
+        return [read_kept(found[number], json.loads, ANOTHER) for number in range(len(found))]
 
     def has_ended(self, number: int) -> bool:
         """Whether the end of a trial is on the disk."""
         return (self.trial(number) / "trial.json").exists()
 
     def records(self) -> list[Record]:
-        """How each trial that has ended did, by number."""
-        found = [json.loads(path.read_text(encoding="utf-8")) for path in self.trials.glob("*/trial.json")]
+        """How each trial that has ended did, by number.
+
+        Raises:
+            UserError: The end of a trial cannot be read.
+        """
+        remedy = "Remove this file and rerun `tune` with --resume, which trains this trial again"
+        found = [read_kept(path, json.loads, remedy) for path in self.trials.glob("*/trial.json")]
         return sorted(found, key=lambda record: record["number"])
 
     def keep(self, record: Record) -> None:
         """Put the end of a trial on the disk."""
-        folder = self.trial(record["number"])
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "trial.json", lambda t: t.write_text(json.dumps(record, sort_keys=True), encoding="utf-8"))
+        write_atomically(self.trial(record["number"]) / "trial.json", json.dumps(record, sort_keys=True).encode())
         self.send()
 
     def error_of(self, number: int) -> str | None:
@@ -196,14 +196,13 @@ def note_error(trial: Path, error: Exception) -> None:
     text = str(error).strip()
     line = text.splitlines()[-1] if "Traceback" in text else " ".join(text.split())
     kind = "" if isinstance(error, UserError) else type(error).__name__
-    trial.mkdir(parents=True, exist_ok=True)
-    write_whole(trial / ERROR, lambda t: t.write_text(": ".join(filter(None, [kind, line])), encoding="utf-8"))
+    write_atomically(trial / ERROR, ": ".join(filter(None, [kind, line])).encode())
 
 
 def noted_error(trial: Path) -> str | None:
     """What `note_error` put there, or None."""
     path = trial / ERROR
-    return path.read_text(encoding="utf-8") if path.exists() else None
+    return (path.read_text(encoding="utf-8", errors="replace") or "an error that was lost") if path.exists() else None
 
 
 def _without_budget(experiment: Experiment) -> dict[str, Any]:

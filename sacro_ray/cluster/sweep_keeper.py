@@ -3,6 +3,8 @@
 import csv
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from sacro_ray.cluster.sweep_folder import Record, SweepFolder
 from sacro_ray.cluster.sweep_results import Results
 from sacro_ray.cluster.sweep_study import SweepStudy
 from sacro_ray.config import Experiment
+from sacro_ray.disk import DiskError
+from sacro_ray.errors import UserError
 from sacro_ray.learning.stages import plan
 
 log = logging.getLogger("sacro_ray")
@@ -30,6 +34,7 @@ class TrialKeeper(Callback):  # type: ignore[misc]
     ) -> None:
         self.folder, self.experiment = folder, experiment
         self.study, self.results, self.display = study, results, display
+        self._problem: UserError | None = None
         self._drawn = self._looked = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -66,22 +71,45 @@ class TrialKeeper(Callback):  # type: ignore[misc]
         self._end(trial, self.folder.error_of(trial.config["number"]))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed; the sweep goes on."""
+        """A trial failed; the sweep goes on, unless the disk is to blame."""
+        if words := _words_of_the_disk(trial):
+            with self.problems_kept():
+                raise DiskError(words)
         lost = f"its process was lost more than {self.experiment.training.max_failures} times: {_last_words(trial)}"
         self._end(trial, self.folder.error_of(trial.config["number"]) or lost)
 
     def _end(self, trial: Any, error: str | None) -> None:
         number = trial.config["number"]
         if self.folder.has_ended(number):
-            return  # Tune calls an error of ours below, such as a full disk, the trial's; what is kept stays.
-        record = self._record(number, trial.config["values"], error)
-        self.folder.keep(record)
-        self.study.tell(record)
-        ended = self.folder.records()
-        self.folder.drop_checkpoints(ended, self.experiment.search.keep_checkpoints)
-        self.results.write(ended)
+            return
+        with self.problems_kept():
+            record = self._record(number, trial.config["values"], error)
+            self.folder.keep(record)
+            self.study.tell(record)
+            ended = self.folder.records()
+            self.folder.drop_checkpoints(ended, self.experiment.search.keep_checkpoints)
+            self.results.write(ended)
         self.display.ended(record, ended)
         show_trials(self.experiment.name, ended)
+
+    @contextmanager
+    def problems_kept(self) -> Iterator[None]:
+        """A `UserError` in the block, such as a full disk, ends the sweep: Tune hands on only the text of what it hears."""
+        try:
+            yield
+        except UserError as problem:
+            self._problem = problem
+            raise
+
+    @contextmanager
+    def problems_told(self) -> Iterator[None]:
+        """What the sweep ends with is the error that was kept, where there is one."""
+        try:
+            yield
+        except Exception:
+            if self._problem is None:
+                raise
+            raise self._problem from None
 
     def _record(self, number: int, values: dict[str, Any], error: str | None) -> Record:
         self.folder.bring(number, "history.csv")
@@ -110,6 +138,16 @@ def history_rows(history: Path) -> list[dict[str, str]]:
 
 def _last_words(trial: Any) -> str:
     """What Ray Tune knows of the end of a trial's process: the first sentence of the last line, which the guesses at causes follow."""
+    return _last_line(trial).partition(". ")[0] or "unknown error"
+
+
+def _words_of_the_disk(trial: Any) -> str:
+    """The message of a disk that refused, where that is what ended a trial; or else nothing."""
+    kind, _, message = _last_line(trial).partition(": ")
+    return message if kind == f"{DiskError.__module__}.{DiskError.__qualname__}" else ""
+
+
+def _last_line(trial: Any) -> str:
     path = Path(trial.error_file) if trial.error_file else None
     lines = path.read_text(encoding="utf-8").strip().splitlines() if path and path.exists() else []
-    return lines[-1].strip().partition(". ")[0] if lines else "unknown error"
+    return lines[-1].strip() if lines else ""

@@ -27,16 +27,16 @@ class Results:
         """Write the table and the best experiment; now and then, and at the `last`, the page and the database, too."""
         path = self._folder.path
         table = trials_table(records)
-        write_whole(path / "trials.csv", lambda t: table.to_csv(t, index=False))
+        write_whole(path / "trials.csv", lambda t: table.to_csv(t, index=False), durable=False)
         best = best_of(records)
         if best is not None:
             chosen = with_values(self._experiment, best["values"], name=f"{self._experiment.name}-best")
             header = f"# The best of {len(records)} trials: number {best['number']}, validation AUC {best['best_auc']:.4f}.\n"
-            write_whole(path / "best.toml", lambda t: t.write_text(header + chosen.as_toml(), encoding="utf-8"))
+            write_whole(path / "best.toml", lambda t: t.write_text(header + chosen.as_toml(), encoding="utf-8"), False)
         started = time.monotonic()
         if last or started >= self._due:
             page = render_page(self._experiment, records, self._simulated)
-            write_whole(path / "sweep.html", lambda t: t.write_text(page, encoding="utf-8"))
+            write_whole(path / "sweep.html", lambda t: t.write_text(page, encoding="utf-8"), False)
             write_database(self._experiment, self._folder)
             ended = time.monotonic()
             self._due = ended + (ended - started) / SHARE

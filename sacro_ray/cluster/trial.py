@@ -23,7 +23,9 @@ from sacro_ray.cluster.sweep_folder import ERROR, note_error, noted_error
 from sacro_ray.cluster.sweep_rungs import reporter
 from sacro_ray.cluster.training import sent_before, train_worker
 from sacro_ray.config import Experiment, build_experiment
+from sacro_ray.dataset.files import lock
 from sacro_ray.dataset.working_folder import WorkingFolder
+from sacro_ray.disk import DiskError
 from sacro_ray.errors import UserError
 from sacro_ray.learning.loop import DivergedError, TrainingRun
 from sacro_ray.learning.place import Place
@@ -43,12 +45,14 @@ def attempt(
         folder.lock.parent.mkdir(parents=True, exist_ok=True)
         with folder.lock.open("w") as handle:
             # When the driver alone is killed, its trials train on for a moment.
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock(handle, fcntl.LOCK_EX)
             folder.bring(ERROR)
             if noted_error(folder.path) is not None:
                 return
             try:
                 run(config, experiment=experiment, trials=trials, worker=worker)
+            except DiskError:
+                raise  # not the trial's fault: the sweep ends, and goes on with this trial when there is room
             except Exception as error:
                 note_error(folder.path, error)
                 folder.send()

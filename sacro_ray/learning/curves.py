@@ -5,6 +5,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from sacro_ray.disk import whole
+
 
 def draw_curves(history: Path) -> Path:
     """Draw loss and validation AUC over the epochs of `history.csv`, phases shaded, as curves.png beside it."""
@@ -24,5 +26,6 @@ def draw_curves(history: Path) -> Path:
         name = f"{part['size_px'].iloc[0]} px\n{part['phase'].iloc[0]}"
         loss.text((first + last) / 2, 0.97, name, transform=loss.get_xaxis_transform(), ha="center", va="top", fontsize=8)
     path = history.with_name("curves.png")
-    figure.savefig(path, dpi=120)
+    with whole(path, durable=False) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
     return path

@@ -5,10 +5,12 @@ component model (Tipping and Bishop 1999, doi:10.1111/1467-9868.00196); the dist
 far along the directions in which training varies and what lies outside of them. A small statistic beside the checkpoint holds it.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from sacro_ray.learning.place import Place
 from sacro_ray.learning.predictions import load_best_network
 from sacro_ray.learning.run_folder import RunFolder
 
+log = logging.getLogger("sacro_ray")
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 COMPONENTS = 32
 """Directions of the training set that are kept; the rest counts as noise of one size."""
@@ -96,13 +99,17 @@ def fit_familiarity(training: Floats, validation: Floats, checkpoint: str) -> Fa
 
 
 def load_familiarity(folder: RunFolder) -> Familiarity | None:
-    """The statistic of a run's best checkpoint; None where there is none, or where it is of earlier weights."""
+    """The statistic of a run's best checkpoint; None where there is none, it cannot be read, or it is of earlier weights."""
     path = familiarity_path(folder)
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        found = {name: file[name] for name in file.files}
-    model = Familiarity(**{**found, "checkpoint": str(found["checkpoint"]), "noise": float(found["noise"])})
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in file.files}
+        model = Familiarity(**{**found, "checkpoint": str(found["checkpoint"]), "noise": float(found["noise"])})
+    except (OSError, ValueError, EOFError, KeyError, TypeError, BadZipFile) as error:
+        log.warning("%s cannot be read (%s) and is made anew", path, error)
+        return None
     return model if model.checkpoint == folder.load_best()[1]["sha256"] else None
 
 

@@ -7,10 +7,13 @@ from typing import Any
 
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.manifest import read_manifest
+from sacro_ray.disk import read_kept, whole_lines, write_atomically
 from sacro_ray.errors import UserError
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.predictions import write_predictions
-from sacro_ray.learning.run_folder import RunFolder, differences, write_whole
+from sacro_ray.learning.run_folder import RunFolder, differences
+
+AGAIN = "rerun evaluate, which makes it anew"
 
 
 def origin_of(folder: RunFolder, experiment: Experiment, cohorts: Sequence[str]) -> dict[str, Any]:
@@ -42,7 +45,9 @@ def refuse_other_predictions(folder: RunFolder, origin: Mapping[str, Any]) -> No
     """
     note = _note(folder)
     if note.is_file():
-        differing = differences(json.loads(note.read_text(encoding="utf-8")), origin)
+        differing = differences(
+            read_kept(note, json.loads, f"Remove it and {folder.test_predictions.name} beside it, and {AGAIN}"), origin
+        )
         reason = f"come from something else: they differ in {', '.join(differing[:5])}" if differing else ""
     else:
         reason = f"were written by something that left no {note.name} beside them" if folder.test_predictions.exists() else ""
@@ -61,10 +66,9 @@ def write_test_predictions(folder: RunFolder, experiment: Experiment, place: Pla
     """
     refuse_other_predictions(folder, origin)
     if folder.test_predictions.exists():
+        read_kept(folder.test_predictions, whole_lines, f"Remove it and {AGAIN}")
         return
-    text = json.dumps(origin, indent=1, sort_keys=True) + "\n"
-    _note(folder).parent.mkdir(parents=True, exist_ok=True)
-    write_whole(_note(folder), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(_note(folder), (json.dumps(origin, indent=1, sort_keys=True) + "\n").encode())
     write_predictions(experiment, folder, place, experiment.cohorts_of("external_test"), "test", folder.test_predictions)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.cache import open_split
-from sacro_ray.disk import write_whole
+from sacro_ray.disk import write_atomically
 from sacro_ray.learning.inference import prediction_rows, score_split
 from sacro_ray.learning.network import SacroiliitisNet, empty_network, folded
 from sacro_ray.learning.place import Place
@@ -61,5 +61,4 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
+    write_atomically(path, text.getvalue().encode())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.batches import training_batches
-from sacro_ray.disk import write_whole
+from sacro_ray.disk import whole, write_atomically
 from sacro_ray.learning.augmentation import augment, changes_from, draw
 from sacro_ray.learning.data import StageData
 from sacro_ray.learning.network import SacroiliitisNet, folded
@@ -59,14 +59,14 @@ def find_rate(
     rates, losses = range_test(step)
     chosen_rate = suggested_rate(rates, losses)
     path = folder.path / "range_test" / f"epoch_{phase.first_epoch:04d}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = "lr,loss\n" + "".join(f"{rate:.6e},{loss:.6f}\n" for rate, loss in zip(rates, losses, strict=True))
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(path, text.encode(), durable=False)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     axes.semilogx(rates, losses)
     axes.axvline(chosen_rate, linestyle="--", label=f"chosen: {chosen_rate:.1e}")
     axes.set(xlabel="learning rate of the head", ylabel="running mean of the loss", title=f"{phase.name}, {phase.size_px} px")
     axes.legend()
-    figure.savefig(path.with_suffix(".png"), dpi=120)
+    with whole(path.with_suffix(".png"), durable=False) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
     return chosen_rate

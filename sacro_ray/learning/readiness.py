@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sacro_ray.config import Experiment, Model
 from sacro_ray.dataset.manifest import read_manifest
+from sacro_ray.disk import check_writable
 from sacro_ray.errors import UserError
 
 log = logging.getLogger("sacro_ray")
@@ -71,11 +72,12 @@ def check_weights_exist(settings: Model) -> None:
 
 
 def check_disk(experiment: Experiment, path: Path) -> None:
-    """Room for the checkpoints, before hours have gone into them.
+    """Room for the checkpoints and the right to write them, before hours have gone into them.
 
     Raises:
-        UserError: There is less than they take.
+        UserError: There is less than they take, or nothing can be written there.
     """
+    check_writable(path, "--runs")
     from sacro_ray.learning.network import empty_network
 
     network = empty_network(experiment.model)

@@ -116,11 +116,9 @@ class RunFolder:
     def require_predictions(self) -> None:
         """Raise a UserError where the training has not come to its predictions of the validation split, or they are cut short."""
         if self.validation_predictions.is_file():
-            read_kept(
-                self.validation_predictions,
-                whole_lines,
-                "Remove it and rerun train with the same settings, which makes it anew",
-            )
+            for path in (self.validation_predictions, self.path / "history.csv"):
+                if path.exists():
+                    read_kept(path, whole_lines, "Remove predictions/validation.csv and rerun train, which writes both anew")
             return
         raise UserError(
             f"{self.location} has no predictions/validation.csv, from which the cut-offs come. A training that was stopped goes on when "
@@ -256,8 +254,7 @@ class RunFolder:
         self.bring(f"checkpoints/{path.name}")
         if not path.is_file():
             raise UserError(f"{self.location} has no best checkpoint yet; run train first")
-        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return description
+        return _description(path)
 
     def _bring_best(self, path: Path) -> None:
         """Fetch the best weights from the bucket, where there is one, unless they are here already."""
@@ -265,7 +262,7 @@ class RunFolder:
             return
         note = path.with_suffix(".json")
         self.bring(f"checkpoints/{note.name}")
-        if not (path.is_file() and note.is_file() and _description(path)["sha256"] == sha256_of(path)):
+        if not (path.is_file() and note.is_file() and _description(note)["sha256"] == sha256_of(path)):
             self.bring(f"checkpoints/{path.name}")
 
     def save_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -280,12 +277,12 @@ class RunFolder:
 RETRAIN = "Where the training is not complete, rerun train, which goes on and writes it anew; or else remove the run folder and train again"
 
 
-def _description(weights: Path) -> dict[str, Any]:
+def _description(note: Path) -> dict[str, Any]:
     def parsed(data: bytes) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(data)
         return {**found, "sha256": str(found["sha256"])}
 
-    return read_kept(weights.with_suffix(".json"), parsed, RETRAIN)
+    return read_kept(note, parsed, RETRAIN)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
