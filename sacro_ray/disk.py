@@ -108,7 +108,7 @@ def write_whole(path: Path, write: Callable[[Path], object], durable: bool = Tru
     return path
 
 
-def write_atomically(path: Path, data: bytes, mode: int = 0o644, durable: bool = True) -> Path:
+def write_atomically(path: Path, data: bytes, mode: int = 0o666, durable: bool = True) -> Path:
     """`whole` for bytes that are there."""
     with whole(path, mode, durable) as temporary:
         temporary.write_bytes(data)
