@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from sacro_ray import interruption
+from sacro_ray import home, interruption
 from sacro_ray.disk import for_the_user
 from sacro_ray.errors import UserError
 
@@ -78,6 +78,7 @@ def run(
     with interruption.heard(kept, goes_on) as heard:
         _set_up_log()
         try:
+            home.provide()
             result = main(sys.argv[1:] if argv is None else argv)
         except BaseException as error:
             if heard.number is not None or isinstance(error, KeyboardInterrupt):

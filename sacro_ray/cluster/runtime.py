@@ -9,6 +9,7 @@ from typing import Any
 import ray
 
 from sacro_ray.errors import UserError
+from sacro_ray.home import provide_token
 
 Node = Mapping[str, float]
 """Resources of a node by Ray's names: CPU, GPU."""
@@ -61,6 +62,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     try:
         if target == "local":
             # Not without the dashboard: Tune then leaks the placement group of the first trial that is stopped early.
+            provide_token()
             ray.init(address="local", include_dashboard=True, dashboard_host="127.0.0.1", **quiet)
         else:
             told = {name: os.environ[name] for name in (*ENVIRONMENT, *OF_BUCKETS) if name in os.environ}

@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -16,6 +15,7 @@ from typing import IO, Any
 from sacro_ray.disk import explained
 from sacro_ray.disk import write_atomically as write_atomically
 from sacro_ray.errors import UserError
+from sacro_ray.home import home, private_folder
 
 log = logging.getLogger("sacro_ray")
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -51,36 +51,20 @@ def cache_root() -> Path:
     """
     if given := os.environ.get("SACRO_RAY_CACHE"):
         return Path(given)
-    try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # neither HOME nor an entry for this user
-        base = ""
-    return _usable(Path(base, "sacro_ray") if base else None)
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given, "sacro_ray")
+    found = home()
+    return _usable(found / ".cache" / "sacro_ray" if found else None)
 
 
 @cache
 def _usable(folder: Path | None) -> Path:
-    """The folder, or one in the temporary directory where it cannot be made or written."""
-    problem = "there is no home folder"
     if folder is not None:
-        problem = f"{folder} cannot be written"
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             if os.access(folder, os.W_OK | os.X_OK):
                 return folder
-    found = private_folder()
-    log.warning("%s: what is cached goes to %s. Set SACRO_RAY_CACHE to a folder on a disk with room to keep it", problem, found)
-    return found
-
-
-def private_folder() -> Path:
-    """A folder of this user alone in the temporary directory, the same in every process of the user."""
-    folder = Path(tempfile.gettempdir()) / f"sacro_ray-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise UserError(f"{folder} belongs to somebody else; set SACRO_RAY_CACHE to a folder of your own")
-    return folder
+    return private_folder() / "cache" / "sacro_ray"
 
 
 @contextmanager
