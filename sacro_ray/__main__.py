@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "cut-offs, tables, figures and the report",
     "score": "score a new cohort",
     "serve": "a page that scores one radiograph at a time",
+    "doctor": "what works on this machine",
 }
 
 

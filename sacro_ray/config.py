@@ -155,7 +155,7 @@ class Training(Section):
     flip_at_inference: bool = Field(default=False, description="average the scores of the image and of its mirror image")
     compile: bool = False
     max_failures: int = Field(default=3, ge=0, description="restarts from the latest checkpoint after a lost worker or node")
-    cache_gib: float = Field(default=8.0, gt=0.0, description="largest decoded cache of a split at one size on a node's disk")
+    cache_gib: float = Field(default=8.0, gt=0.0, description="of all decoded caches of a node together, on its disk")
     augmentation: Augmentation = Augmentation()
     stages: list[Stage] = Field(default=DEFAULT_STAGES, min_length=1)
 

@@ -27,6 +27,7 @@ from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.dataset.shards import read_samples
 from sacro_ray.dataset.staging import cohort_folder
 from sacro_ray.dataset.streaming import DECODERS, Images, ShardImages, index_split
+from sacro_ray.disk import DiskError, write_atomically
 from sacro_ray.errors import UserError
 
 log = logging.getLogger("sacro_ray")
@@ -135,16 +136,14 @@ def _build(
         for cohort in cohorts:
             cohort_folder(shards, cohort, check=True)
         records = _write_images(building / "images.npy", shards, cohorts, split, fit, shape)
-        with (building / "records.json").open("w", encoding="utf-8") as file:
-            json.dump(records, file)
-            file.flush()
-            os.fsync(file.fileno())
+        write_atomically(building / "records.json", json.dumps(records).encode())
+        write_atomically(building / "about.json", json.dumps({"cohorts": list(cohorts), "split": split}).encode())
         building.rename(folder)
     except BaseException as error:
         os.close(handle)
         discard(building)
-        if isinstance(error, OSError) and error.errno in FULL:
-            return f"{cache_root()}: {error.strerror}"
+        if isinstance(error, DiskError) or (isinstance(error, OSError) and error.errno in FULL):
+            return f"they could not be kept ({error})"
         raise
     return None
 

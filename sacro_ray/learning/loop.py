@@ -90,6 +90,7 @@ class TrainingRun:
                     self.network.load_state_dict(self.phase_best)
                 self.phase_auc, state = -1.0, None
             self._fit_phase(phase, data, state, on_epoch)
+            del data  # its cache is no longer in use, and may make room for that of the next size
 
     def _fit_phase(self, phase: Phase, data: StageData, state: dict[str, Any] | None, on_epoch: Callable[[Row], None]) -> None:
         frozen = phase.name == "frozen"
