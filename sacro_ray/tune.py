@@ -4,7 +4,7 @@ import logging
 import sys
 from pathlib import Path
 
-from sacro_ray import command
+from sacro_ray import command, interruption
 from sacro_ray.locations import below, checked_location
 
 log = logging.getLogger("sacro_ray")
@@ -32,7 +32,13 @@ def main(argv: list[str]) -> str | Path:
     from sacro_ray.cluster.search import AllTrialsFailedError, search
 
     try:
-        return search(experiment, runs, arguments.resume, arguments.address)
+        return search(
+            experiment,
+            runs,
+            arguments.resume,
+            arguments.address,
+            claimed=lambda: interruption.goes_on_with("--resume"),
+        )
     except AllTrialsFailedError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -69,6 +69,15 @@ def test_another_space_or_other_data_is_not_resumed(experiment, tmp_path):
         search(small, tmp_path, resume=True)
 
 
+def test_a_folder_in_which_no_trial_has_begun_is_free(experiment, tmp_path):
+    folder, small = SweepFolder(tmp_path / "small-sweep"), cut(experiment)
+    folder.claim(small, {})
+    folder.claim(cut(experiment, "seed=3"), {})
+    folder.begin(0, {"training.lr": 0.1})
+    with pytest.raises(UserError, match="holds a sweep already"):
+        folder.claim(small, {})
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_trials_that_all_fail_end_the_sweep_with_status_1_and_the_first_error(experiment, tmp_path, capsys):
@@ -131,7 +140,7 @@ def test_wrong_input_is_one_message_and_status_2(experiment, tmp_path, capsys, a
         command.run(tune.main, [str(file), "--runs", str(tmp_path / "runs"), *given])
     assert caught.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: ")
+    assert said.splitlines()[-1].startswith("error: ")
     assert says in said
     assert "Traceback" not in said
     # What was refused leaves nothing behind that would stand in the way of the next try.

@@ -215,7 +215,10 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_a_sweep_that_does(file, sweep):
     assert stopped.process.returncode == 130
     stopped.wait_for_the_family()
     said = stopped.log.read_text()
-    assert "--resume goes on with it" in said
+    line = said.splitlines()[-1]
+    assert line.startswith("interrupted; finished trials and epochs are kept; to go on: python -m sacro_ray.tune ")
+    assert line.endswith(" --resume")
+    assert said.count("interrupted") == 1
     assert "Traceback" not in said
     again = sweep(file, "runs", "--trials", "2", "--resume")
     again.finish()

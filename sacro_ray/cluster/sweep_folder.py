@@ -69,12 +69,12 @@ class SweepFolder:
         return self.trials / f"{number:04d}"
 
     def check_free(self) -> None:
-        """See that a new sweep may be put here.
+        """See that a new sweep may be put here. A folder in which no trial has begun holds none, whatever its sweep.toml says.
 
         Raises:
             UserError: The folder holds a sweep.
         """
-        if (self.path / "sweep.toml").exists():
+        if (self.path / "sweep.toml").exists() and any(self.trials.glob("*/values.json")):
             raise UserError(
                 f"{self.location} holds a sweep already; go on with it by --resume, choose another name with --set name=NAME, "
                 "or remove that folder"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sacro_ray.cluster.storage import OWN_FILES
 from sacro_ray.config import Experiment
-from sacro_ray.learning.readiness import check_before_training, check_disk
+from sacro_ray.learning.readiness import check_data_and_weights_exist, check_disk, check_weights_load
 from sacro_ray.learning.run_folder import RunFolder
 from sacro_ray.learning.stages import plan
 from sacro_ray.locations import as_given, below
@@ -47,7 +47,8 @@ def train(experiment: Experiment, runs: str | Path, address: str | None = None) 
 
 
 def _train(experiment: Experiment, folder: RunFolder, address: str | None) -> None:
-    check_before_training(experiment)
+    check_data_and_weights_exist(experiment)
+    check_weights_load(experiment.model)
     check_disk(experiment, folder.path)
     from sacro_ray.cluster.progress import epochs_logged
     from sacro_ray.cluster.runtime import ray_session

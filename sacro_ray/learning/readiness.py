@@ -24,27 +24,30 @@ CHECKPOINT_COPIES = 12
 twice while it is replaced."""
 
 
-def check_before_training(experiment: Experiment) -> None:
-    """All that can be known to be wrong before the run folder is claimed; weights that have to be downloaded are, once.
+def check_data_and_weights_exist(experiment: Experiment) -> None:
+    """All that can be known to be wrong without PyTorch.
 
     Raises:
-        UserError: A cohort is not prepared, a split lacks a class, or the first weights do not load.
+        UserError: A cohort is not prepared, a split lacks a class, or the first weights are neither a known name nor a file.
     """
-    check_classes_of_cohorts(experiment)
+    _check_classes(experiment)
     check_weights_exist(experiment.model)
-    if experiment.model.weights != "none":
-        log.info("reading the first weights, %s", experiment.model.weights)
+
+
+def check_weights_load(settings: Model) -> None:
+    """Build the network with its first weights; those that have to be downloaded are.
+
+    Raises:
+        UserError: The first weights cannot be fetched or read, or belong to another architecture.
+    """
+    if settings.weights != "none":
+        log.info("reading the first weights, %s", settings.weights)
     from sacro_ray.learning.network import build_network
 
-    build_network(experiment.model)
+    build_network(settings)
 
 
-def check_classes_of_cohorts(experiment: Experiment) -> None:
-    """See that the development cohorts are prepared and that both of their splits have both classes.
-
-    Raises:
-        UserError: They are not, or have not.
-    """
+def _check_classes(experiment: Experiment) -> None:
     manifests = [read_manifest(experiment.prepare.shards, cohort) for cohort in experiment.cohorts_of("development")]
     for split in ("train", "validation"):
         parts = [manifest.splits[split] for manifest in manifests if split in manifest.splits]
