@@ -25,6 +25,15 @@ def home() -> Path | None:
     return found if found.is_dir() else None
 
 
+def writable(folder: Path) -> bool:
+    """Whether a file can be made there; tried, for what the rights say is not all. Nothing is left behind."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
+
+
 def provide() -> None:
     """See that this process and those that it starts find folders to keep things in, and say where, if that is not the home."""
     try:
@@ -32,7 +41,7 @@ def provide() -> None:
     except KeyError:
         os.environ.setdefault("LOGNAME", f"user-{os.getuid()}")  # PyTorch asks for a name and ends without one
     found = home()
-    if found is not None and os.access(found, os.W_OK | os.X_OK):
+    if found is not None and writable(found):
         return
     there = private_folder()
     if found is None:
@@ -65,7 +74,7 @@ def _holds_token(found: Path) -> bool:
     """Whether Ray finds its token in a home, or can put one there."""
     token = found / ".ray" / "auth_token"
     place = next(path for path in (token, token.parent, found) if path.exists())
-    return os.access(place, os.R_OK if place == token else os.W_OK | os.X_OK)
+    return os.access(place, os.R_OK) if place == token else writable(place)
 
 
 def private_folder() -> Path:

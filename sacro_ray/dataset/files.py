@@ -15,7 +15,7 @@ from typing import IO, Any
 from sacro_ray.disk import explained
 from sacro_ray.disk import write_atomically as write_atomically
 from sacro_ray.errors import UserError
-from sacro_ray.home import home, private_folder
+from sacro_ray.home import home, private_folder, writable
 
 log = logging.getLogger("sacro_ray")
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -62,7 +62,7 @@ def _usable(folder: Path | None) -> Path:
     if folder is not None:
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            if os.access(folder, os.W_OK | os.X_OK):
+            if writable(folder):
                 return folder
     return private_folder() / "cache" / "sacro_ray"
 
