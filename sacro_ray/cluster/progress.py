@@ -60,12 +60,14 @@ def epochs_logged(folder: RunFolder, phases: list[Phase]) -> Iterator[None]:
 
 
 def describe_epoch(row: dict[str, str], rows: list[dict[str, str]], phases: list[Phase]) -> str:
-    """The line of one epoch; the time left assumes that radiographs a second fall with the pixels, as measured in each kind of phase."""
+    """The line of one epoch, which fits a terminal of 80 columns; history.csv has more, the radiographs per second among it.
+
+    The time left assumes that radiographs per second fall with the pixels, as measured in each kind of phase.
+    """
     epochs = phases[-1].last_epoch
     return (
-        f"epoch {row['epoch']}/{epochs}  stage {row['stage']} {row['size_px']} px {row['phase']:<8}  loss {float(row['train_loss']):.4f}  "
-        f"AUC {float(row['val_auc']):.4f}  best {float(row['best_val_auc']):.4f}  {float(row['images_per_s']):.1f} images/s  "
-        f"{duration_text(seconds_left(rows, phases))} left"
+        f"epoch {row['epoch']}/{epochs}  {row['size_px']} px {row['phase']:<8}  loss {float(row['train_loss']):.3f}  "
+        f"AUC {float(row['val_auc']):.3f}  best {float(row['best_val_auc']):.3f}  {duration_text(seconds_left(rows, phases))} left"
     )
 
 
@@ -89,7 +91,9 @@ def seconds_left(rows: list[dict[str, str]], phases: list[Phase]) -> float:
 
 
 def duration_text(seconds: float) -> str:
-    """Minutes, or seconds where there are few."""
+    """Hours, or minutes or seconds where there are few."""
+    if seconds >= 5970:
+        return f"{seconds / 3600:.1f} h"
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 

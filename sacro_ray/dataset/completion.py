@@ -116,8 +116,8 @@ def log_flow(manifest: Manifest) -> None:
     """Say what came in, what was left out and why, and what is where."""
     lines = [f"{manifest.cohort}: {manifest.received} radiographs received, {len(manifest.excluded)} excluded"]
     lines += [f"  {reason:<22}{count:>7}  {REASONS.get(reason, '')}" for reason, count in manifest.excluded_by_reason().items()]
-    lines.append(f"  {'':<11}" + "".join(f"{column:>13}" for column in FLOW))
-    lines += [f"  {name:<11}" + "".join(f"{getattr(split, c):>13}" for c in FLOW) for name, split in manifest.splits.items()]
+    lines.append(f"  {'':<13}" + "".join(f"{name:>12}" for name in manifest.splits))
+    lines += [f"  {row:<13}" + "".join(f"{getattr(split, row):>12}" for split in manifest.splits.values()) for row in FLOW]
     log.info("\n".join(lines))
 
 

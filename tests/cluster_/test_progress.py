@@ -29,8 +29,16 @@ def test_the_time_left_grows_with_the_pixels():
     # One more epoch of 10 s, and three of four times the pixels.
     assert seconds_left(rows, PHASES) == pytest.approx(10 + 3 * 40)
     assert describe_epoch(rows[1], rows, PHASES) == (
-        "epoch 2/6  stage 1 100 px unfrozen  loss 0.5000  AUC 0.7500  best 0.8000  12.5 images/s  2 min left"
+        "epoch 2/6  100 px unfrozen  loss 0.500  AUC 0.750  best 0.800  2 min left"
     )
+
+
+def test_the_line_of_a_long_run_fits_80_columns():
+    phases = plan(Training(lr=1e-3, stages=[Stage(size_px=1024, batch_size=8, frozen_epochs=0, unfrozen_epochs=600)]))
+    one = row(100, "unfrozen", 3600.0) | {"size_px": "1024"}
+    line = describe_epoch(one, [one] * 100, phases)
+    assert line.endswith("500.0 h left")
+    assert len(line) <= 80
 
 
 def test_a_range_tests_rate_is_told_once_a_phase_and_a_given_rate_never():
