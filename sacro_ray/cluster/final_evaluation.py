@@ -54,6 +54,8 @@ def evaluate_run(
     folder = RunFolder.at(run)
     experiment = folder.experiment(overrides)
     folder.require_predictions()
+    if not folder.in_bucket:  # from there the actor fetches the weights, and looks
+        folder.best_description()
     _refuse_other_results(folder, experiment)
     with folder.alone("evaluate"), ray_session(address):
         resources = ray.cluster_resources()

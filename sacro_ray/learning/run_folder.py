@@ -173,9 +173,13 @@ class RunFolder:
         return build_experiment(self._configuration(), list(overrides), source=str(config))
 
     def _configuration(self) -> dict[str, Any]:
+        def parsed(data: bytes) -> dict[str, Any]:
+            found = tomllib.loads(whole_lines(data))
+            return {**found, "scoring": found["scoring"]}  # the last table: without it the file ends too early
+
         return read_kept(
             self.path / "config.toml",
-            lambda data: tomllib.loads(whole_lines(data)),
+            parsed,
             "Remove it and rerun train with the experiment file of this run, which writes it anew",
         )
 

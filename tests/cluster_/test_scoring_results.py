@@ -7,6 +7,7 @@ import random
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from disks import CUTS, cut
 
 from sacro_ray.cluster.scoring_results import PART, PARTS, ScoresFolder, counts_of
 from sacro_ray.errors import UserError
@@ -145,7 +146,7 @@ def test_files_are_added_to_finished_scores_and_no_score_changes(tmp_path):
     folder.write_part(1, with_files(part(2, [0.7]), "overlay"), ["overlay"])
     counts = folder.finish(3, CUTOFFS, ["overlay"])
     assert without_files(folder) == before
-    assert counts == counts_of(folder.scores)
+    assert counts == counts_of(folder.scores, 3)
     assert [row["overlay"] for row in folder.rows()] == ["overlays/00000000.png", None, "overlays/00000002.png"]
     assert folder.complete(["overlay"])
     assert not (folder.path / PARTS).exists()
@@ -216,3 +217,26 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(UserError, match="is a file"):
         ScoresFolder(tmp_path / "out", 3).claim({})
+
+
+@pytest.mark.parametrize("left", CUTS)
+def test_parts_of_scores_cut_short_are_scored_again(tmp_path, left, caplog):
+    folder = ScoresFolder(tmp_path / "scores", 2)
+    folder.claim({})
+    for number in range(2):
+        folder.write_part(number, part(2 * number, [0.2, 0.4]))
+    cut(folder.part(1), left)
+    assert folder.missing(4) == [1]
+    assert "are scored again" in caplog.text
+    folder.write_part(1, part(2, [0.2, 0.4]))
+    assert folder.finish(4, {"balanced": 0.3})["ok"] == 4
+    assert pq.read_metadata(tmp_path / "scores" / "scores.parquet").num_rows == 4
+
+
+@pytest.mark.parametrize("left", ["nothing", "half"])
+def test_a_note_of_scores_cut_short_is_named(tmp_path, left):
+    folder = ScoresFolder(tmp_path / "scores", 2)
+    folder.claim({"run": "x"})
+    cut(folder.path / "scoring.json", left)
+    with pytest.raises(UserError, match=r"scoring\.json is empty, cut short.*Give another folder with --out, or remove"):
+        folder.claim({"run": "x"})

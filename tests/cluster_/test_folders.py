@@ -1,0 +1,200 @@
+"""Folders in which commands work: full or forbidden ones, two commands at once, files that a crash of the machine has cut short."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from disks import CUTS, cut, fill, make_read_only, small_disk
+from PIL import Image
+
+from sacro_ray.cluster import final_evaluation, preparation, runtime, scoring, search
+from sacro_ray.cluster.sweep_folder import SweepFolder
+from sacro_ray.cluster.train_driver import train
+from sacro_ray.config import build_experiment
+from sacro_ray.dataset.parts import start_folder, write_shard
+from sacro_ray.dataset.plan import plan_cohort
+from sacro_ray.dataset.working_folder import WorkingFolder
+from sacro_ray.disk import DiskError
+from sacro_ray.errors import UserError
+from sacro_ray.evaluate import main as evaluate
+from sacro_ray.learning.familiarity import familiarity_path, load_familiarity
+from sacro_ray.learning.loop import TrainingRun
+from sacro_ray.learning.place import Place
+from sacro_ray.learning.run_folder import RunFolder
+
+HERE = Place(torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch):
+    """What is told here is told before Ray starts."""
+
+    def refuse(address=None):
+        raise AssertionError("Ray was started")
+
+    for module in (runtime, final_evaluation, preparation, scoring, search):
+        monkeypatch.setattr(module, "ray_session", refuse, raising=False)
+
+
+@pytest.fixture
+def run(random_run, tmp_path):
+    """A copy of the run with random weights, to be damaged."""
+    return RunFolder(Path(shutil.copytree(random_run.path, tmp_path / "run")))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    Image.new("L", (40, 40), 50).save(tmp_path / "pictures" / "one.png")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def tables(tmp_path):
+    table = pd.DataFrame(
+        {"radiograph_id": range(40), "probability": [i / 40 for i in range(40)], "label": [i // 2 % 2 for i in range(40)]}
+    )
+    table.to_csv(tmp_path / "validation.csv", index=False)
+    return str(tmp_path / "validation.csv")
+
+
+@pytest.fixture
+def commands(experiment, run, pictures, tables):
+    """Each command with the folder that it writes to, as a function of that folder."""
+
+    def evaluate_run(out):
+        shutil.copytree(run.path, out / "run") if not (out / "run").exists() else None
+        final_evaluation.evaluate_run(out / "run", [], None, {})
+
+    def changed(*overrides):
+        return build_experiment(experiment.as_dict(), overrides)
+
+    return {
+        "prepare": lambda out: preparation.prepare_cohorts(changed(f"prepare.shards={out}/out")),
+        "train": lambda out: train(experiment, out / "out"),
+        "tune": lambda out: search.search(experiment, out / "out", resume=False),
+        "evaluate RUN_DIR": evaluate_run,
+        "evaluate": lambda out: evaluate(["--validation", tables, "--out", str(out / "out")]),
+        "score": lambda out: scoring.score_input(run.path, pictures, out / "out"),
+    }
+
+
+COMMANDS = ("prepare", "train", "tune", "evaluate RUN_DIR", "evaluate", "score")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("fault", ["full", "read-only"])
+def test_a_disk_that_takes_nothing_is_told_before_ray_starts(commands, run, tmp_path, name, fault):
+    with small_disk(tmp_path / "disk", "200m") as disk:
+        if name == "evaluate RUN_DIR":
+            shutil.copytree(run.path, disk / "run")
+        before = {path for path in disk.rglob("*") if path.is_file()}
+        if fault == "full":
+            before.add(fill(disk))
+        else:
+            make_read_only(disk)
+        with pytest.raises(UserError) as told:
+            commands[name](disk)
+        assert f"{disk}/" in str(told.value)
+        assert "make room" in str(told.value).lower() if fault == "full" else "read-only" in str(told.value)
+        assert {path for path in disk.rglob("*") if path.is_file() and path.name != "lock"} == before
+
+
+@pytest.mark.parametrize("name", ["prepare", "tune", "evaluate RUN_DIR", "evaluate", "score"])
+def test_two_at_once_in_one_folder(commands, run, tmp_path, name):
+    """What trains waits instead: where the driver alone was killed, its workers go on for a moment."""
+    if name == "evaluate RUN_DIR":
+        shutil.copytree(run.path, tmp_path / "run2" / "run")
+        tmp_path = tmp_path / "run2"
+    place = {"tune": "out/small-sweep", "evaluate RUN_DIR": "run"}.get(name, "out")
+    says = f"another `{name.split()[0]}` is at work in {tmp_path / place}; wait for its end"
+    with WorkingFolder(tmp_path / place).alone(name.split()[0], "--out"), pytest.raises(UserError, match=says):
+        commands[name](tmp_path)
+
+
+def test_a_shard_that_does_not_fit_is_not_there(experiment, tmp_path):
+    plan = plan_cohort("ours", experiment)
+    with small_disk(tmp_path / "disk") as disk:
+        folder = disk / "ours"
+        start_folder(folder, plan.settings, plan.digest)
+        filler = fill(disk)
+        with pytest.raises(DiskError, match=f"^{folder}.*: the disk is full"):
+            write_shard(plan.shards[0], folder, experiment.prepare)
+        assert not [path for path in folder.rglob("*") if "tar" in path.name]
+        filler.unlink()
+        assert write_shard(plan.shards[0], folder, experiment.prepare).written
+
+
+def test_a_training_whose_disk_fills_keeps_its_last_state_and_goes_on_from_it(experiment, tmp_path):
+    short = build_experiment(
+        experiment.as_dict(), ["training.stages=[{size_px=32, batch_size=32, frozen_epochs=3, unfrozen_epochs=0}]"]
+    )
+    with small_disk(tmp_path / "disk", "600m") as disk:
+        folder = RunFolder(disk / "run")
+        folder.claim(short)
+
+        def full_after_the_first(row):
+            if row["epoch"] == 1:
+                fill(disk)
+
+        with pytest.raises(DiskError, match=f"^{disk}/run.*: the disk is full.*goes on from what is complete"):
+            TrainingRun(short, folder, HERE).fit(full_after_the_first)
+        assert len(folder.load_latest()["history"]) == 1
+        assert folder.load_best()[1]["epoch"] == 1
+        (disk / "filler").unlink()
+        after = TrainingRun(short, folder, HERE)
+        after.fit()
+        assert [row["epoch"] for row in after.history] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("left", CUTS)
+@pytest.mark.parametrize("file", ["config.toml", "checkpoints/best.json", "checkpoints/best.pt", "predictions/validation.csv"])
+def test_a_run_with_a_file_cut_short_is_named_with_what_to_do(run, pictures, tmp_path, file, left):
+    cut(run.path / file, left)
+    if file.endswith(".json") and left == "all but a byte":
+        return  # the end of its last line alone
+    for command in (
+        lambda: scoring.score_input(run.path, pictures, tmp_path / "out"),
+        lambda: final_evaluation.evaluate_run(run.path, [], None, {}),
+    ):
+        with pytest.raises(UserError, match=rf"{run.path / file} is (empty, cut short|damaged).* (R|r)emove"):
+            command()
+
+
+@pytest.mark.parametrize("left", CUTS)
+def test_a_state_cut_short_says_what_to_delete(experiment, run, left):
+    run.save_latest({"history": [], "weights": torch.ones(100)})
+    cut(run.checkpoints / "latest.pt", left)
+    with pytest.raises(UserError, match=r"latest\.pt is empty, cut short.*remove this file and rerun the same command"):
+        TrainingRun(experiment, run, HERE).fit()
+
+
+def test_metrics_cut_short_are_made_anew_by_evaluate(run, pictures, tmp_path):
+    (run.path / "evaluation").mkdir()
+    (run.path / "evaluation" / "metrics.json").write_text('{"cutoffs": {"balan')
+    with pytest.raises(UserError, match=r"metrics\.json is empty, cut short.*Run `evaluate"):
+        scoring.score_input(run.path, pictures, tmp_path / "out")
+
+
+@pytest.mark.parametrize("left", CUTS)
+def test_a_statistic_cut_short_is_made_anew(run, left, caplog):
+    from sacro_ray.learning.familiarity import write_familiarity
+
+    write_familiarity(run, HERE)
+    cut(familiarity_path(run), left)
+    assert load_familiarity(run) is None
+    assert "is made anew" in caplog.text
+
+
+@pytest.mark.parametrize("left", CUTS)
+@pytest.mark.parametrize("file", ["sweep.toml", "data.json", "trials/0000/values.json", "trials/0000/trial.json"])
+def test_a_sweep_with_a_file_cut_short_is_named_with_what_to_do(experiment, tmp_path, file, left):
+    folder = SweepFolder(tmp_path)
+    folder.claim(experiment, {"ours": "1"})
+    folder.begin(0, {"training.lr": 0.001})
+    folder.keep({"number": 0, "best_auc": 0.5})
+    cut(tmp_path / file, left)
+    with pytest.raises(UserError, match=rf"{tmp_path / file} is empty, cut short"):
+        (folder.check_same(experiment, {"ours": "1"}), folder.begun(), folder.records())
