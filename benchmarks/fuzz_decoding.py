@@ -101,7 +101,7 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
     """Change bytes, lengths and tags, mostly in the header; cut, double or drop pieces."""
     changed = bytearray(data)
     for _ in range(int(rng.integers(1, 8))):
-        reach = min(len(changed), int(rng.choice([len(changed), 3000, 300])))
+        reach = min(len(changed), int(rng.choice([len(changed), 3000, 300, 60])))
         place, kind = int(rng.integers(0, reach)), rng.random()
         if kind < 0.5:
             changed[place] = int(rng.integers(0, 256))

@@ -65,7 +65,8 @@ def in_sixteen_bits(values: Values) -> npt.NDArray[np.uint16]:
     """
     if values.dtype.kind in "ui" and int(values.max()) - int(values.min()) <= 0xFFFF:
         return np.asarray(values - values.min(), dtype=np.uint16)
-    exact = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # of a signalling NaN
+        exact = values.astype(np.float64)
     measured = np.abs(exact) < NO_MEASUREMENT
     if not measured.any():
         raise ExcludedRadiograph("blank")

@@ -47,7 +47,7 @@ def _read_with_pillow(data: bytes) -> tuple[Values, int]:
     """Values and orientation of a PNG or JPEG file."""
     data = _without_metadata(data) if data.startswith(PNG_START) else data
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "MPO"]) as image:
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
             check_size(image.height, image.width)
             if _frames(image) > 1:
                 raise ExcludedRadiograph("multi_frame")

@@ -386,6 +386,12 @@ def test_a_tile_may_not_be_larger_than_any_radiograph():
     assert reason_of(bytes(data)) == "too_large"
 
 
+@pytest.mark.parametrize("start", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0"])
+def test_what_only_begins_like_a_picture_is_none(start, caplog):
+    assert reason_of(start + b"\0\0\0\1" * 200) in ("not_an_image", "undecodable")
+    assert "KeyError" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [(MemoryError, "too_large"), (IndexError, "undecodable"), (RecursionError, "undecodable"), (OSError, "undecodable")],
