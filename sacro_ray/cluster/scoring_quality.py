@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacro_ray.imaging.decode import Radiograph
+from sacro_ray.imaging.remarks import REMARKS
 
 FRONTAL_VIEWS = {"AP", "PA"}
 BODY_PARTS = {"PELVIS", "HIP", "SSPINE", "LSPINE", "SIJOINT", "SACRUM", "ABDOMEN"}
@@ -22,8 +23,8 @@ def quality_flags(radiograph: Radiograph, size_px: int) -> tuple[str, ...]:
         size_px: Side of the network's input, pixels.
 
     Returns:
-        Some of `view_not_frontal`, `one_side_only`, `other_body_part` (the header says so), `spoilt_window` (the header's window
-        was of no use), `simulated`, and those of `stored_quality_flags`.
+        Some of `view_not_frontal`, `one_side_only`, `other_body_part` (the header says so), the notes of reading that `REMARKS`
+        has a sentence for (`spoilt_window` and the like), `simulated`, and those of `stored_quality_flags`.
     """
     header = radiograph.header
     found = []
@@ -33,8 +34,7 @@ def quality_flags(radiograph: Radiograph, size_px: int) -> tuple[str, ...]:
         found.append("one_side_only")
     if header.get("BodyPartExamined", "PELVIS") not in BODY_PARTS:
         found.append("other_body_part")
-    if "spoilt_window" in radiograph.notes:
-        found.append("spoilt_window")
+    found += [note for note in radiograph.notes if note in REMARKS]
     if radiograph.simulated:
         found.append("simulated")
     return (*found, *stored_quality_flags(radiograph.pixels, size_px))

@@ -15,6 +15,9 @@ from sacro_ray.config import Prepare
 from sacro_ray.imaging import dicom
 from sacro_ray.imaging.channels import Values
 from sacro_ray.imaging.collimation import exposed_box
+from sacro_ray.imaging.dicom_greys import grey_curve
+from sacro_ray.imaging.dicom_pixels import StoredPixels, stored_pixels
+from sacro_ray.imaging.dicom_values import guarded
 from sacro_ray.imaging.exclusion import ExcludedRadiograph, one_file_alone
 from sacro_ray.imaging.greyscale import Grey, equalise, in_sixteen_bits, robust_range, stretch
 from sacro_ray.imaging.picture import PICTURE_STARTS, read_picture
@@ -110,16 +113,14 @@ def read_radiograph(
     """
     if not data:
         raise ExcludedRadiograph("empty_file")
-    dataset: pydicom.Dataset | None = None
     remarks: tuple[str, ...] = ()
+    film: _Film | None = None
     # DICOM first: the preamble of a dual-purpose file is a TIFF header (PS3.10, 7.1).
     if data[128:132] != b"DICM" and data.startswith(PICTURE_STARTS):
         values, remarks = read_picture(data)
     elif dicom.is_dicom(data[:132]):
-        with dicom.guarded():
-            dataset = dicom.open_dicom(data)
-            dicom.check_header(dataset, settings.modalities)
-            values = dicom.stored_values(dataset)
+        film = _read_film(data, settings)
+        values, remarks = film.stored.values, film.facts.notes
     else:
         raise ExcludedRadiograph("not_an_image")
     height, width = values.shape
@@ -127,23 +128,37 @@ def read_radiograph(
     left, top, right, bottom = kept
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ExcludedRadiograph("crop_outside", f"the image is {width} x {height} pixels")
-    pixels, way, notes = _to_grey(values[top:bottom, left:right], dataset, settings, plain)
+    pixels, way, notes = _to_grey(values[top:bottom, left:right], film, settings, plain)
     if settings.crop == "collimation":
         x0, y0, x1, y1 = exposed_box(pixels)
         pixels, kept = pixels[y0:y1, x0:x1], (left + x0, top + y0, left + x1, top + y1)
     if pixels.min() == pixels.max():
         raise ExcludedRadiograph("blank")
-    stored = _fit(pixels, settings.store_size)
+    stored = _fit(pixels, settings.store_size, film.facts.aspect if film else 1.0)
     if settings.greyscale == "clahe" and not plain:
         stored, way = equalise(stored), f"{way}+clahe"
-    spacing, header, simulated = None, {}, False
-    if dataset is not None:
-        with dicom.guarded():
-            spacing, header, simulated = dicom.spacing_mm(dataset), dicom.allowed_header(dataset), dicom.is_simulated(dataset)
+    spacing = film.facts.spacing_mm if film else None
     if spacing:
         spacing = (spacing[0] * pixels.shape[0] / stored.shape[0], spacing[1] * pixels.shape[1] / stored.shape[1])
+    header, simulated = (film.facts.header, film.facts.simulated) if film else ({}, False)
     sha256 = stored_digest(values) if digest else ""
     return Radiograph(stored, spacing, way, (*remarks, *notes), kept, (height, width), header, simulated, sha256)
+
+
+@dataclass(frozen=True)
+class _Film:
+    """What is read of a DICOM file before any crop."""
+
+    dataset: pydicom.Dataset
+    stored: StoredPixels
+    facts: dicom.Facts
+
+
+def _read_film(data: bytes, settings: Prepare) -> _Film:
+    with guarded():
+        dataset = dicom.open_dicom(data)
+        dicom.check_header(dataset, settings.modalities)
+        return _Film(dataset, stored_pixels(dataset), dicom.facts(dataset))
 
 
 def stored_digest(values: Values) -> str:
@@ -158,11 +173,9 @@ def stored_digest(values: Values) -> str:
     return digest.hexdigest()
 
 
-def _to_grey(
-    values: Values, dataset: pydicom.Dataset | None, settings: Prepare, plain: bool
-) -> tuple[Grey, str, tuple[str, ...]]:
+def _to_grey(values: Values, film: _Film | None, settings: Prepare, plain: bool) -> tuple[Grey, str, tuple[str, ...]]:
     """Grey levels of the stored values, how they came about, and remarks."""
-    if dataset is None and (values.dtype.kind == "f" or values.dtype.itemsize > 2):
+    if film is None and (values.dtype.kind == "f" or values.dtype.itemsize > 2):
         values = in_sixteen_bits(values)
     first = int(values.min())
     span = int(values.max()) - first
@@ -172,22 +185,13 @@ def _to_grey(
     counts = np.bincount(index.ravel(), minlength=span + 1)
     levels = np.arange(first, first + span + 1, dtype=np.int64)
     grey: Grey | None = None
-    way, notes, inverted = "percentile", [], False
-    empty = np.zeros(levels.shape, dtype=bool)
+    way, curve = "percentile", None
     measured: np.ndarray = levels
-    monochrome = dataset is not None and dataset.get("PhotometricInterpretation") in ("MONOCHROME1", "MONOCHROME2")
-    if dataset is not None and monochrome:
-        with dicom.guarded():
-            empty = dicom.padding(dataset, levels)
-            counts = np.where(empty, 0, counts)
-            if not counts.any():
-                raise ExcludedRadiograph("blank", "all pixels are padding")
-            measured, grey, word = dicom.grey_curve(dataset, levels, counts, settings.window)
-            inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
-        if grey is None:
-            notes.append(word)
-        else:
-            way = word
+    if film is not None:
+        with guarded():
+            curve = grey_curve(film.dataset, film.stored, levels, counts, settings.window)
+    if curve is not None:
+        counts, measured, grey, way = np.where(curve.empty, 0, counts), curve.measured, curve.grey, curve.way
     elif values.dtype == np.uint8:
         grey, way = levels.astype(np.uint8), "stored"
     if grey is None or settings.greyscale == "percentile":
@@ -198,10 +202,10 @@ def _to_grey(
     if plain:
         present = measured[counts > 0]
         grey, way = stretch(measured, float(present.min()), float(present.max())), "full_range"
-    if inverted:
-        grey = 255 - grey
-    grey = np.where(empty, np.uint8(0), grey)
-    return grey[index], way, tuple(notes)
+    if curve is None:
+        return grey[index], way, film.stored.notes if film else ()
+    shown = 255 - grey if curve.inverted else grey
+    return np.where(curve.empty, np.uint8(0), shown)[index], way, curve.notes
 
 
 def _fits(values: Values, kind: type[np.signedinteger]) -> bool:
@@ -209,11 +213,19 @@ def _fits(values: Values, kind: type[np.signedinteger]) -> bool:
     return np.can_cast(values.dtype, kind) or bool(limits.min <= values.min() and values.max() <= limits.max)
 
 
-def _fit(pixels: Grey, longest: int) -> Grey:
-    """Shrink to the longest side, aspect kept, antialiased (Pillow widens the filter by the factor); never enlarge."""
-    height, width = pixels.shape
-    factor = longest / max(height, width)
-    if factor >= 1:
-        return np.ascontiguousarray(pixels)
+def _fit(pixels: Grey, longest: int, aspect: float) -> Grey:
+    """Square pixels, shrunk to the longest side, antialiased (Pillow widens the filter by the factor).
+
+    Never enlarged, but for the coarser side of pixels that are not square: theirs are brought to the finer one.
+
+    Args:
+        pixels: Shape (height, width).
+        longest: Of the result, pixels.
+        aspect: A pixel's height over its width.
+    """
+    height, width = pixels.shape[0] * max(aspect, 1.0), pixels.shape[1] * max(1 / aspect, 1.0)
+    factor = min(1.0, longest / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    if size == pixels.shape[::-1]:
+        return np.ascontiguousarray(pixels)
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))

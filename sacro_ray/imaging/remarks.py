@@ -13,6 +13,16 @@ REMARKS = {
     "saturated": "A quarter of the picture is white, without detail.",
     "small": "A small picture, enlarged for the network.",
     "spoilt_window": "The window in the header was of no use; the grey levels are an estimate.",
+    "spoilt_voi_lut": "A lookup table in the header was of no use; another, a window or an estimate gives the grey levels.",
+    "spoilt_modality_lut": "The table in the header that leads to measured values was of no use and left out.",
+    "spoilt_rescale": "The rescale in the header was of no use and left out.",
+    "spoilt_padding": "The header's value of pixels without a picture cannot be read: the border may count as picture.",
+    "spoilt_pixel_shape": "The header gives pixels of an impossible shape; they are taken as square.",
+    "voi_lut_of_other_bits": "The lookup table in the header has other bits than it says; its own were taken.",
+    "unused_bits": "The header's bits do not hold all that the pixels have; the rest was left out.",
+    "polarity_unclear": "The header contradicts itself about which end of the greys is bright.",
+    "for_processing": "Raw detector values, not meant to be looked at.",
+    "resampled_square": "The file's pixels are not square; they were brought to squares.",
     "no_report": "No report for the archive: the header lacks the UIDs that it must refer to.",
 }
 """By flag, the gravest first."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pydicom
 
 from sacro_ray.imaging import dicom
+from sacro_ray.imaging.dicom_values import guarded
 from sacro_ray.imaging.picture import PICTURE_STARTS
 from sacro_ray.imaging.remarks import familiarity_in_words, in_words
 from sacro_ray.imaging.results_capture import Picture, secondary_capture
@@ -50,7 +51,7 @@ def result_objects(
     Raises:
         ExcludedRadiograph: `damaged_header` and the like, with nothing from the header in it.
     """
-    with _silent(), dicom.guarded():
+    with _silent(), guarded():
         source = study_of(dicom.open_dicom(data))
         if source is None:
             return None
