@@ -28,10 +28,11 @@ from sacro_ray.dataset.plan import SPLITS, CohortPlan, PlannedRadiograph, same_s
 from sacro_ray.disk import write_atomically
 from sacro_ray.errors import UserError, listed
 from sacro_ray.imaging.exclusion import REASONS
+from sacro_ray.imaging.remarks import REMARKS
 
 log = logging.getLogger("sacro_ray")
 INDEX, NEAR = "index.csv", "near_duplicates.csv"
-INDEX_COLUMNS = ("radiograph_id", "split", "pixel_sha256", "perceptual_hash", "greyscale", "stored_sha256")
+INDEX_COLUMNS = ("radiograph_id", "split", "pixel_sha256", "perceptual_hash", "greyscale", "stored_sha256", "notes")
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ def log_flow(manifest: Manifest) -> None:
     """Say what came in, what was left out and why, and what is where."""
     lines = [f"{manifest.cohort}: {manifest.received} radiographs received, {len(manifest.excluded)} excluded"]
     lines += [f"  {reason:<22}{count:>7}  {REASONS.get(reason, '')}" for reason, count in manifest.excluded_by_reason().items()]
+    noted = [note for note in manifest.remarks if note in REMARKS]
+    lines += [f"  {note:<22}{manifest.remarks[note]:>7}  kept; {REMARKS[note]}" for note in noted]
     lines.append(f"  {'':<13}" + "".join(f"{name:>12}" for name in manifest.splits))
     lines += [f"  {row:<13}" + "".join(f"{getattr(split, row):>12}" for split in manifest.splits.values()) for row in FLOW]
     log.info("\n".join(lines))
@@ -198,6 +201,7 @@ def _manifest(plan: CohortPlan, parts: list[Part]) -> Manifest:
         excluded=[Excluded(radiograph_id=name, reason=reason) for name, reason in sorted(excluded.items())],
         settings=plan.settings,
         inputs=_inputs(plan, [part.sources for part in parts]),
+        remarks=dict(sorted(Counter(note for part in parts for entry in part.written for note in entry.notes).items())),
     )
 
 
@@ -221,5 +225,6 @@ def _write_index(folder: Path, parts: list[Part]) -> None:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(INDEX_COLUMNS)
     for part in parts:
-        writer.writerows([getattr(entry, column) for column in INDEX_COLUMNS] for entry in part.written)
+        lines = [entry.model_dump() | {"notes": " ".join(entry.notes)} for entry in part.written]
+        writer.writerows([line[column] for column in INDEX_COLUMNS] for line in lines)
     write_atomically(folder / INDEX, buffer.getvalue().encode())

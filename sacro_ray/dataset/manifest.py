@@ -66,6 +66,7 @@ class Manifest(_Part):
         settings: The preparation's settings and the cohort's rule, consensus and readers.
         inputs: SHA-256 of the two tables and of all image files.
         simulated: At least one radiograph was drawn by a program.
+        remarks: How many radiographs were kept with which remark, such as `no_window`, by remark.
     """
 
     schema_version: int
@@ -77,6 +78,7 @@ class Manifest(_Part):
     excluded: list[Excluded]
     settings: dict[str, Any]
     inputs: dict[str, str]
+    remarks: dict[str, int] = {}
 
     @property
     def digest(self) -> str:

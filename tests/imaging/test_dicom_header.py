@@ -1,5 +1,6 @@
 """A file's parts and facts: file meta twice, pixels that are not square, spacings, raw detector values; and where remarks go."""
 
+import csv
 import json
 import tarfile
 
@@ -11,6 +12,8 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from sacro_ray.cluster.scoring_quality import quality_flags
 from sacro_ray.config import Experiment, Prepare
+from sacro_ray.dataset.completion import log_flow
+from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.imaging.decode import ExcludedRadiograph, read_radiograph
 from sacro_ray.imaging.remarks import REMARKS, in_words
 
@@ -142,7 +145,7 @@ def test_remarks_reach_scores_in_words_and_the_ordinary_ones_do_not(make_dicom):
     assert quality_flags(read_radiograph(make_dicom(FILM), ANY), 32) == ()  # no window: nothing is wrong
 
 
-def test_remarks_reach_shards_and_index(tmp_path):
+def test_remarks_reach_shards_and_index(tmp_path, caplog):
     folder = write_cohort(tmp_path / "cohort", 8, 0, ["R1"], splits=True)
     first = sorted((folder / "images").iterdir())[0]
     pixels = np.asarray(Image.open(first)).astype(np.uint16) * 16
@@ -160,4 +163,13 @@ def test_remarks_reach_shards_and_index(tmp_path):
     assert record["notes"] == ["for_processing", "resampled_square"]
     assert (record["height"], record["width"]) == (pixels.shape[0], 2 * pixels.shape[1])
     assert (record["source_height"], record["source_width"]) == pixels.shape
-    assert "for_processing" in (root / "one" / "index.csv").read_text()
+    with (root / "one" / "index.csv").open(newline="") as file:
+        notes = {row["radiograph_id"]: row["notes"] for row in csv.DictReader(file)}
+    assert notes.pop(first.stem) == "for_processing resampled_square"
+    assert set(notes.values()) == {""}
+    manifest = read_manifest(root, "one")
+    assert manifest.remarks == {"for_processing": 1, "resampled_square": 1}
+    with caplog.at_level("INFO", logger="sacro_ray"):
+        log_flow(manifest)
+    assert "for_processing" in caplog.text
+    assert REMARKS["resampled_square"] in caplog.text
