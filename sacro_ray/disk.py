@@ -48,8 +48,8 @@ def explained(error: OSError, where: str | Path | None = None, setting: str = FO
         return None
     problem, remedy = PROBLEMS[error.errno]
     return DiskError(
-        f"{where or 'a folder that is written to'}: {problem}. {remedy}, or give another folder ({setting}); then rerun the same "
-        "command, which goes on from what is complete"
+        f"{where or 'a folder that is written to'}: {problem}. {remedy}, or give another folder ({setting}). What is complete is kept, and "
+        "the same command goes on from it"
     )
 
 

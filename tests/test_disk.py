@@ -156,7 +156,7 @@ def test_a_command_ends_with_status_2_and_one_line(capsys, tmp_path):
     with pytest.raises(SystemExit) as ended:
         command.run(main, [])
     assert ended.value.code == 2
-    assert capsys.readouterr().err.endswith("which goes on from what is complete\n")
+    assert capsys.readouterr().err.endswith("What is complete is kept, and the same command goes on from it\n")
 
 
 def run_doctor(before, **environment):

@@ -139,7 +139,9 @@ def test_a_training_whose_disk_fills_keeps_its_last_state_and_goes_on_from_it(ex
             if row["epoch"] == 1:
                 fill(disk)
 
-        with pytest.raises(DiskError, match=f"^{disk}/run.*: the disk is full.*goes on from what is complete"):
+        with pytest.raises(
+            DiskError, match=f"^{disk}/run.*: the disk is full.*What is complete is kept, and the same command goes on from it"
+        ):
             TrainingRun(short, folder, HERE).fit(full_after_the_first)
         assert len(folder.load_latest()["history"]) == 1
         assert folder.load_best()[1]["epoch"] == 1
