@@ -28,6 +28,7 @@ from sacro_ray.cluster.sweep_rungs import rungs, scheduler
 from sacro_ray.cluster.sweep_study import SweepStudy, write_database
 from sacro_ray.cluster.trial import attempt, run_trial
 from sacro_ray.config import Search, build_experiment
+from sacro_ray.disk import DiskError
 from sacro_ray.errors import UserError
 from sacro_ray.evaluation.report import banner
 from sacro_ray.learning.run_folder import HISTORY_COLUMNS
@@ -232,6 +233,32 @@ def test_a_full_disk_after_the_end_of_a_trial_does_not_make_it_a_failed_one(sear
         mine.on_trial_complete(0, [], trial)
     mine.on_trial_error(0, [], trial)  # what Ray Tune does then
     assert [(r["state"], r["best_auc"]) for r in folder.records()] == [("COMPLETE", 0.8)]
+
+
+def test_a_full_disk_during_a_trial_ends_the_sweep_and_fails_no_trial(searched, tmp_path):
+    def full(config, **given):
+        raise DiskError("/runs: the disk is full")
+
+    with pytest.raises(DiskError):
+        attempt({"number": 0}, full, {}, str(tmp_path / "s" / "trials"), {})
+    folder = SweepFolder(tmp_path / "s")
+    assert folder.error_of(0) is None
+    (tmp_path / "error.txt").write_text(
+        "Traceback\n  File x\nsacro_ray.disk.DiskError: /runs: the disk is full. Make room there\n"
+    )
+    trial = SimpleNamespace(config={"number": 0, "values": {}}, error_file=str(tmp_path / "error.txt"))
+    mine = keeper(searched, folder)
+
+    def sweep():
+        with mine.problems_told():
+            try:
+                mine.on_trial_error(0, [], trial)
+            except UserError:
+                raise RuntimeError("the text of a traceback") from None  # as Ray Tune does
+
+    with pytest.raises(UserError, match=r"^/runs: the disk is full. Make room there; `tune` goes on with --resume"):
+        sweep()
+    assert folder.records() == []
 
 
 def test_a_ray_without_machines_ends_the_sweep(searched, tmp_path, monkeypatch):

@@ -109,7 +109,7 @@ class TrialKeeper(Callback):  # type: ignore[misc]
         except Exception:
             if self._problem is None:
                 raise
-            raise self._problem from None
+            raise UserError(f"{self._problem}; `tune` goes on with --resume") from None
 
     def _record(self, number: int, values: dict[str, Any], error: str | None) -> Record:
         self.folder.bring(number, "history.csv")

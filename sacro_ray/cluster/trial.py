@@ -4,6 +4,7 @@ In an importable module and not in a command: Ray pickles what lives in `__main_
 """
 
 import fcntl
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,8 @@ from sacro_ray.learning.loop import DivergedError, TrainingRun
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import RunFolder
 from sacro_ray.locations import below
+
+log = logging.getLogger("sacro_ray")
 
 
 def attempt(
@@ -73,6 +76,7 @@ def run_trial(config: dict[str, Any], experiment: dict[str, Any], trials: str, w
     mine = with_values(build_experiment(experiment), config["values"], name=f"trial-{config['number']:04d}")
     folder = RunFolder.at(below(trials, f"{config['number']:04d}"))
     try:
+        drop_damaged(folder)
         folder.claim(mine)
         if worker:
             _run_workers(mine, folder, worker)
@@ -80,6 +84,21 @@ def run_trial(config: dict[str, Any], experiment: dict[str, Any], trials: str, w
             _run_here(mine, folder)
     finally:
         folder.close()
+
+
+def drop_damaged(folder: RunFolder) -> None:
+    """A trial whose files a crash of the machine has cut short begins anew: its values are elsewhere, and no failure is its fault."""
+    config = folder.path / "config.toml"
+    try:
+        folder.load_latest()
+        if config.exists():
+            folder.experiment()
+    except DiskError:
+        raise
+    except UserError as problem:
+        log.warning("%s (the trial begins anew)", problem)
+        folder.remove(folder.checkpoints.name)
+        config.unlink(missing_ok=True)
 
 
 def _run_here(mine: Experiment, folder: RunFolder) -> None:

@@ -25,7 +25,7 @@ from sacro_ray.dataset.manifest import (
 )
 from sacro_ray.dataset.parts import Part, end_folder, sources_digest, without
 from sacro_ray.dataset.plan import SPLITS, CohortPlan, PlannedRadiograph, same_settings
-from sacro_ray.disk import write_atomically
+from sacro_ray.disk import read_kept, whole_lines, write_atomically
 from sacro_ray.errors import UserError, listed
 from sacro_ray.imaging.exclusion import REASONS
 from sacro_ray.imaging.remarks import REMARKS
@@ -106,8 +106,9 @@ def complete_cohort(
 
 def read_index(folder: Path) -> list[Indexed]:
     """The index of a prepared cohort, a line a radiograph."""
-    with (folder / INDEX).open(newline="", encoding="utf-8") as file:
-        return [Indexed(**{f.name: row.get(f.name, "") for f in fields(Indexed)}) for row in csv.DictReader(file)]
+    text = read_kept(folder / INDEX, whole_lines, f"Delete {folder} and prepare the cohort again")
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    return [Indexed(**{f.name: row.get(f.name, "") for f in fields(Indexed)}) for row in rows]
 
 
 FLOW = ("radiographs", "patients", "positives", "negatives", "discordant", "adjudicated", "reclassified")

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sacro_ray.disk import whole
 from sacro_ray.errors import UserError
 from sacro_ray.locations import checked_location, safe_name
 
@@ -118,21 +119,17 @@ class Store:
         Raises:
             FileNotFoundError: There is no such object.
             UserError: It has another digest.
+            DiskError: This machine's disk does not take it.
         """
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.{time.monotonic_ns()}.tmp")
 
-        def whole() -> None:
+        def bring(temporary: Path) -> None:
             with temporary.open("wb") as file:
                 found = self._stream(name, file.write)
             if sha256 is not None and found != sha256:
                 raise OSError("its SHA-256 is not the one expected")
 
-        try:
-            self._steadily(f"read {name} of", whole)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole(target, durable=False) as temporary:
+            self._steadily(f"read {name} of", lambda: bring(temporary))
 
     def delete(self, name: str) -> None:
         """Remove an object; it may be gone already."""

@@ -12,8 +12,11 @@ from PIL import Image
 from sacro_ray.cluster import final_evaluation, preparation, runtime, scoring, search
 from sacro_ray.cluster.sweep_folder import SweepFolder
 from sacro_ray.cluster.train_driver import train
+from sacro_ray.cluster.trial import drop_damaged
 from sacro_ray.config import build_experiment
-from sacro_ray.dataset.parts import start_folder, write_shard
+from sacro_ray.dataset.completion import read_index
+from sacro_ray.dataset.manifest import read_manifest
+from sacro_ray.dataset.parts import finished_part, start_folder, write_shard
 from sacro_ray.dataset.plan import plan_cohort
 from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.disk import DiskError
@@ -200,3 +203,38 @@ def test_a_sweep_with_a_file_cut_short_is_named_with_what_to_do(experiment, tmp_
     cut(tmp_path / file, left)
     with pytest.raises(UserError, match=rf"{tmp_path / file} is empty, cut short"):
         (folder.check_same(experiment, {"ours": "1"}), folder.begun(), folder.records())
+
+
+@pytest.mark.parametrize("left", CUTS)
+@pytest.mark.parametrize("file", ["config.toml", "checkpoints/latest.pt"])
+def test_a_trial_with_a_file_cut_short_begins_anew(experiment, run, file, left):
+    run.save_latest({"history": [1]})
+    run.validation_predictions.unlink()
+    drop_damaged(run)
+    assert run.load_latest() == {"history": [1]}
+    cut(run.path / file, left)
+    drop_damaged(run)
+    assert run.load_latest() is None
+    run.claim(experiment)
+    assert run.experiment() == experiment
+
+
+@pytest.mark.parametrize("left", CUTS)
+@pytest.mark.parametrize("file", ["manifest.json", "index.csv"])
+def test_a_cohort_with_a_file_cut_short_is_named(experiment, tmp_path, file, left):
+    cohort = Path(shutil.copytree(f"{experiment.prepare.shards}/ours", tmp_path / "ours"))
+    cut(cohort / file, left)
+    if (file, left) == ("manifest.json", "all but a byte"):
+        return  # the end of its last line alone
+    with pytest.raises(UserError, match=rf"{cohort / file} .*prepare the cohort again"):
+        (read_manifest(tmp_path, "ours"), read_index(cohort))
+
+
+@pytest.mark.parametrize("left", CUTS)
+def test_the_note_of_a_shard_cut_short_makes_the_shard_again(experiment, tmp_path, left):
+    plan = plan_cohort("ours", experiment)
+    start_folder(tmp_path / "ours", plan.settings, plan.digest)
+    part = write_shard(plan.shards[0], tmp_path / "ours", experiment.prepare)
+    assert finished_part(plan.shards[0], tmp_path / "ours") == part
+    cut(next((tmp_path / "ours" / ".working").glob("train-*.json")), left)
+    assert finished_part(plan.shards[0], tmp_path / "ours") is None
