@@ -9,9 +9,8 @@ import asyncio
 import base64
 import logging
 import os
-import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,20 +28,23 @@ from ray.serve.schema import LoggingConfig
 from sacro_ray import __version__
 from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.cluster.scoring import cutoffs_of, ensure_familiarity
+from sacro_ray.cluster.scoring_inputs import Whole
 from sacro_ray.cluster.scoring_network import Scored, ScoringNetwork
 from sacro_ray.cluster.scoring_overlays import as_png, enlarged
-from sacro_ray.cluster.scoring_reading import Prepared, ended_when_stuck, prepare_bytes
+from sacro_ray.cluster.scoring_reading import Prepared
+from sacro_ray.cluster.serving_uploads import Shown, decode_upload, show_upload
 from sacro_ray.config import Experiment
 from sacro_ray.errors import UserError
+from sacro_ray.imaging.decode import Box
 from sacro_ray.imaging.exclusion import REASONS
+from sacro_ray.imaging.remarks import in_words
+from sacro_ray.learning.boxes import boxes_of_run
 from sacro_ray.learning.inference import INFERENCE_BATCH
 from sacro_ray.learning.run_folder import RunFolder
-from sacro_ray.serving.answers import Answer, Call, Refused
+from sacro_ray.serving.answers import Answer, Call, Picture, Refused
 from sacro_ray.serving.app import About, build_app
 
 NAME = "sacro_ray"
-LONGEST_DECODING_S = 30.0
-"""Somebody waits: a decoder that takes longer for one upload is taken for stuck. The largest plain radiographs take about a second."""
 LONGEST_REQUEST_S = 120.0
 BATCH_WAIT_S = 0.02
 """How long the network waits for company; a radiograph takes it longer than this on a CPU."""
@@ -53,6 +55,7 @@ SHARE = 0.5
 NO_IMAGE = {"not_an_image", "empty_file"}
 
 Square = NDArray[np.uint8]
+log = logging.getLogger("sacro_ray")
 
 
 class Network:
@@ -79,67 +82,80 @@ class Reception:
     def __init__(self, network: Any, experiment: Experiment, size_px: int, checkpoint: str, about: About) -> None:
         self.network, self.about = network, about
         self.experiment, self.size_px, self.checkpoint = experiment, size_px, checkpoint
-        self.decode = ray.remote(num_cpus=SHARE, max_retries=0)(decode_upload)
+        self.decode, self.show = (ray.remote(num_cpus=SHARE, max_retries=0)(task) for task in (decode_upload, show_upload))
         # No more tasks than can run: of those that wait, Ray let some wait half a minute while later ones went before them.
         self.turn = asyncio.Semaphore(max(1, int(ray.cluster_resources().get("CPU", 1))))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return build_app(self.answer, self.about)
+        return build_app(self.answer, self.picture, self.about)
 
-    async def answer(self, data: bytes, overlay: bool) -> Answer:
-        """Score a file's bytes.
+    async def answer(self, data: bytes, box: Box | None, overlay: bool) -> Answer:
+        """Score a file's bytes, cut to the box, if there is one.
 
         Raises:
             Refused: 415 where they are no image, 422 where it cannot be scored, 503 where a part of the service is gone.
         """
-        prepared = await self._decoded(data)
+        if box is not None and self.experiment.prepare.crop == "none":
+            raise Refused(422, "wrong_box", 'this run takes whole radiographs (prepare.crop = "none"); send no box')
+        whole: Whole = "refused" if self.about.box_needed else "scored"
+        prepared: Prepared = await self._decoded(self.decode, data, box, whole, self.experiment, self.size_px)
         if prepared.square is None:
-            reason, _, detail = prepared.error.partition(": ")
-            raise Refused(415 if reason in NO_IMAGE else 422, reason, detail)
+            raise _refused(prepared.error)
         try:
             scored, picture = await self.network.score.remote((prepared.square, overlay))
         except RayTaskError:
             raise Refused(503, "failed", "the network failed over this radiograph; the log of Ray Serve says why") from None
         except (RayError, RayServeException):
             raise Refused(503, "not_ready", "the network is being started anew; try again in a minute") from None
+        flags = [*prepared.flags, *scored.flags]
         return Answer(
+            remarks=in_words(flags),
             probability=scored.probability,
             calls={
                 name: Call(cutoff=cutoff, definite=scored.probability >= cutoff) for name, cutoff in self.about.cutoffs.items()
             },
-            quality=[*prepared.flags, *scored.flags],
+            quality=flags,
             familiarity=scored.familiarity,
             run=self.about.run,
             checkpoint=self.checkpoint,
             version=self.about.version,
-            radiograph=data_url(enlarged(prepared.square)) if overlay else None,
-            overlay=data_url(picture) if picture is not None else None,
+            radiograph=data_url(as_png(enlarged(prepared.square))) if overlay else None,
+            overlay=data_url(as_png(picture)) if picture is not None else None,
         )
 
-    async def _decoded(self, data: bytes) -> Prepared:
+    async def picture(self, data: bytes) -> Picture:
+        """A file's bytes as a picture on which a box can be drawn.
+
+        Raises:
+            Refused: As `answer`.
+        """
+        shown: Shown = await self._decoded(self.show, data, self.experiment)
+        if shown.error:
+            raise _refused(shown.error)
+        return Picture(picture=data_url(shown.png), width=shown.width, height=shown.height)
+
+    async def _decoded(self, task: Any, *arguments: Any) -> Any:
         """Decode in another process; once more where that died, for it may have been ended for another reason than this file."""
         for _ in range(2):
             try:
                 async with self.turn:
-                    return await self.decode.remote(data, self.experiment, self.size_px)  # type: ignore[no-any-return]
+                    return await task.remote(*arguments)
             except (WorkerCrashedError, OutOfMemoryError):
                 continue
             except RayError:
                 raise Refused(503, "not_ready", "workers or memory are short; try again in a minute") from None
-        return Prepared(None, f"decoder_crashed: {REASONS['decoder_crashed']}")
+        raise _refused(f"decoder_crashed: {REASONS['decoder_crashed']}")
 
 
-def decode_upload(data: bytes, experiment: Experiment, size_px: int) -> Prepared:
-    """An upload's bytes as the square the network takes, or the reason why there is none. The task that runs apart."""
-    # A decoder that dies must not leave its memory, and the upload in it, behind as a core file.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    with ended_when_stuck(LONGEST_DECODING_S):
-        return prepare_bytes(data, experiment, size_px)
+def _refused(error: str) -> Refused:
+    """The refusal of a file that cannot be read, by the reason of `Prepared` or `Shown`."""
+    reason, _, detail = error.partition(": ")
+    return Refused(415 if reason in NO_IMAGE else 422, reason, detail)
 
 
-def data_url(pixels: Square) -> str:
-    """uint8 (H, W) or (H, W, 3) as a data URL with a PNG file."""
-    return "data:image/png;base64," + base64.b64encode(as_png(pixels)).decode("ascii")
+def data_url(png: bytes) -> str:
+    """The bytes of a PNG file as a data URL."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 @contextmanager
@@ -162,7 +178,7 @@ def served(
     folder = RunFolder.at(run)
     experiment = folder.experiment(overrides)
     _, description = folder.load_best()
-    about = About(experiment.name, __version__, cutoffs_of(folder, experiment), largest_upload)
+    about = _about(folder, experiment, description, largest_upload)
     _check_free(host, port)
     os.environ.setdefault("RAY_automatic_object_spilling_enabled", "0")
     quiet = LoggingConfig(log_level="ERROR", enable_access_log=False)
@@ -190,6 +206,23 @@ def served(
             yield f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         finally:
             serve.shutdown()
+
+
+def _about(folder: RunFolder, experiment: Experiment, description: Mapping[str, Any], largest_upload: int) -> About:
+    boxes = boxes_of_run(folder, description)
+    if boxes is None and experiment.prepare.crop != "none":
+        log.warning(
+            "%s does not say whether it was trained on radiographs cut to boxes, and its shards are not at hand; the page asks for none",
+            experiment.name,
+        )
+    needed = boxes is not None and boxes.needed
+    if needed and experiment.prepare.crop == "none":
+        raise UserError(
+            f'the run {experiment.name} was trained on radiographs cut to boxes, and prepare.crop = "none" leaves boxes aside; '
+            "serve it without that setting"
+        )
+    usual = (boxes.width, boxes.height) if boxes and boxes.width and boxes.height else None
+    return About(experiment.name, __version__, cutoffs_of(folder, experiment), largest_upload, needed, usual)
 
 
 def _check_free(host: str, port: int) -> None:

@@ -1,4 +1,4 @@
-"""What `POST /score` answers, and why it refuses."""
+"""What `POST /score` and `POST /picture` return, and why they refuse."""
 
 from pydantic import BaseModel, Field
 
@@ -17,6 +17,7 @@ class Call(BaseModel):
 class Answer(BaseModel):
     """What the network says of a radiograph."""
 
+    remarks: list[str] = Field(description="to be read before the number: a sentence for each of `quality`, the gravest first")
     probability: float = Field(ge=0.0, le=1.0, description="of definite radiographic sacroiliitis")
     calls: dict[str, Call] = Field(description="by name of the cut-off")
     quality: list[str] = Field(description="remarks on the image, as in scores.csv; they change no score")
@@ -29,6 +30,16 @@ class Answer(BaseModel):
     overlay: str | None = Field(
         default=None, description="with overlay=true: the same with the Grad-CAM map, PNG as a data URL"
     )
+
+
+class Picture(BaseModel):
+    """A whole radiograph, to draw a box on."""
+
+    picture: str = Field(
+        description="PNG as a data URL, in the grey levels that the network gets; may be smaller than the file's"
+    )
+    width: int = Field(gt=0, description="of the file's picture, pixels, in which boxes are given")
+    height: int = Field(gt=0, description="of the file's picture, pixels")
 
 
 class Refusal(BaseModel):

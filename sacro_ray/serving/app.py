@@ -1,4 +1,4 @@
-"""The FastAPI application: the page, its files, and `POST /score`; whatever scores is given to it."""
+"""The FastAPI application: the page, its files, `POST /score` and `POST /picture`; whatever scores is given to it."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
-from sacro_ray.serving.answers import NOTICE, Answer, Refusal, Refused
-from sacro_ray.serving.upload import FIELD, read_upload
+from sacro_ray.imaging.decode import Box
+from sacro_ray.serving.answers import NOTICE, Answer, Picture, Refusal, Refused
+from sacro_ray.serving.upload import CROP, FIELD, read_upload
 
 PAGE = Path(__file__).with_name("page")
 POLICY = (
@@ -23,7 +24,8 @@ POLICY = (
 """The page loads nothing from elsewhere and runs no script but its own."""
 UNKEPT = {"Cache-Control": "no-store"}
 """Answers show the radiograph, and stay in no cache."""
-Scorer = Callable[[bytes, bool], Awaitable[Answer]]
+Scorer = Callable[[bytes, Box | None, bool], Awaitable[Answer]]
+Shower = Callable[[bytes], Awaitable[Picture]]
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Refusal, "description": "The upload broke off"},
@@ -32,10 +34,12 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": Refusal, "description": "An image that cannot be scored, or a wrong parameter"},
     503: {"model": Refusal, "description": "Busy, or starting anew; try again"},
 }
-FORM = {
-    "type": "object",
-    "required": [FIELD],
-    "properties": {FIELD: {"type": "string", "format": "binary", "description": "a DICOM, TIFF, PNG or JPEG file"}},
+FIELDS: dict[str, dict[str, Any]] = {
+    FIELD: {"type": "string", "format": "binary", "description": "a DICOM, TIFF, PNG or JPEG file"},
+    **{
+        key: {"type": "integer", "minimum": 0, "maximum": 999999, "description": "of the box, pixels of the file"}
+        for key in CROP
+    },
 }
 
 
@@ -48,19 +52,24 @@ class About:
         version: Of sacro_ray.
         cutoffs: Cut-off by name.
         largest_upload: Bytes.
+        box_needed: It was trained on radiographs cut to boxes, and is given no others.
+        usual_box: Median width and height of these boxes over those of the pictures, 0 to 1; None where not known.
     """
 
     run: str
     version: str
     cutoffs: Mapping[str, float]
     largest_upload: int
+    box_needed: bool = False
+    usual_box: tuple[float, float] | None = None
 
 
-def build_app(score: Scorer, about: About) -> FastAPI:
+def build_app(score: Scorer, show: Shower, about: About) -> FastAPI:
     """The application.
 
     Args:
-        score: Answers for a file's bytes, with overlay or without, or raises `Refused`.
+        score: The answer for a file's bytes and, if given, the box to cut it to, with overlay or without; or raises `Refused`.
+        show: The whole picture in a file's bytes; or raises `Refused`.
         about: The run.
     """
     app = FastAPIOffline(
@@ -88,7 +97,7 @@ def build_app(score: Scorer, about: About) -> FastAPI:
     @app.post(
         "/score",
         responses=REFUSALS,
-        openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}},
+        openapi_extra=_form(FIELD, *CROP),
     )
     async def score_radiograph(
         request: Request,
@@ -97,9 +106,25 @@ def build_app(score: Scorer, about: About) -> FastAPI:
     ) -> Answer:
         """Score a radiograph: probability of definite radiographic sacroiliitis, calls at the run's cut-offs, remarks."""
         response.headers.update(UNKEPT)
-        return await score(await read_upload(request, about.largest_upload), overlay)
+        data, box = await read_upload(request, about.largest_upload)
+        if about.box_needed and box is None:
+            raise Refused(422, "no_box", f"this run was trained on radiographs cut to boxes; send the box in {', '.join(CROP)}")
+        return await score(data, box, overlay)
+
+    @app.post("/picture", responses=REFUSALS, openapi_extra=_form(FIELD))
+    async def show_radiograph(request: Request, response: Response) -> Picture:
+        """The whole radiograph as a picture, to draw the box on for a run that was trained on radiographs cut to boxes."""
+        response.headers.update(UNKEPT)
+        data, _ = await read_upload(request, about.largest_upload)
+        return await show(data)
 
     return app
+
+
+def _form(*fields: str) -> dict[str, Any]:
+    """The description of a form with these `FIELDS`, of which the first alone has to be there."""
+    schema = {"type": "object", "required": [FIELD], "properties": {name: FIELDS[name] for name in fields}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 def _page(about: About) -> str:

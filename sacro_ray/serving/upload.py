@@ -1,28 +1,31 @@
-"""An upload's bytes, held in memory only, and no more of them than allowed."""
+"""An upload's bytes, held in memory only, and no more of them than allowed; and the box to which it is to be cut."""
 
+import re
 from collections.abc import AsyncGenerator
 
 from python_multipart.exceptions import FormParserError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from sacro_ray.imaging.decode import Box
 from sacro_ray.serving.answers import Refused
 
 FIELD = "file"
+CROP = ("crop_left", "crop_top", "crop_right", "crop_bottom")
 ENVELOPE_BYTES = 1 << 16
 """What a form may be longer than its file: boundaries and part headers."""
 
 
-async def read_upload(request: Request, largest: int) -> bytes:
-    """The bytes of the form's one file.
+async def read_upload(request: Request, largest: int) -> tuple[bytes, Box | None]:
+    """The bytes of the form's one file, and the box that goes with it: left, top, right, bottom, pixels, right and bottom exclusive.
 
     Args:
-        request: multipart/form-data with a file in the field `file`.
+        request: multipart/form-data with a file in the field `file` and, for a box, all of `CROP`.
         largest: Bytes a file may have.
 
     Raises:
-        Refused: 413 where it is too large, 415 where it is no form, 422 where the form is damaged or has no file.
+        Refused: 413 where it is too large, 415 where it is no form, 422 where the form is damaged, has no file, or half a box.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         raise Refused(415, "not_a_form", f"send multipart/form-data with the radiograph in the field {FIELD}")
@@ -37,12 +40,28 @@ async def read_upload(request: Request, largest: int) -> bytes:
         file = form.get(FIELD)
         if not isinstance(file, UploadFile):
             raise Refused(422, "no_file", f"the form has no file in the field {FIELD}")
-        data = await file.read()
+        data, box = await file.read(), _box(form)
     finally:
         await form.close()
     if len(data) > largest:
         raise _too_large(largest)
-    return data
+    return data, box
+
+
+def _box(form: FormData) -> Box | None:
+    given = [form.get(name) for name in CROP]
+    if given == [None] * 4:
+        return None
+    edges = [int(text) for text in given if isinstance(text, str) and re.fullmatch(r"\d{1,6}", text, re.ASCII)]
+    if len(edges) < 4 or edges[0] >= edges[2] or edges[1] >= edges[3]:
+        raise Refused(
+            422,
+            "wrong_box",
+            f"a box is all of {', '.join(CROP)}: whole numbers of pixels of the file's picture, right and bottom exclusive and beyond "
+            "left and top",
+        )
+    left, top, right, bottom = edges
+    return left, top, right, bottom
 
 
 def _parser_in_memory(largest: int) -> type[MultiPartParser]:

@@ -134,7 +134,7 @@ async def score_half(request):
 
 
 def test_a_file_that_takes_its_decoder_down_is_refused_after_a_second_try(local_ray, experiment, tmp_path):
-    def dies(data, experiment, size_px):  # in here, so that it travels by value: no worker imports this module
+    def dies(data, box, whole, experiment, size_px):  # in here, so that it travels by value: no worker imports this module
         with Path(tries).open("a") as file:
             file.write("x")
         os.kill(os.getpid(), signal.SIGKILL)
@@ -144,7 +144,7 @@ def test_a_file_that_takes_its_decoder_down_is_refused_after_a_second_try(local_
     reception = Reception(network, experiment, 48, "", ABOUT)
     reception.decode = ray.remote(num_cpus=0.5, max_retries=0)(dies)
     with pytest.raises(Refused) as refused:
-        asyncio.run(reception.answer(b"x", False))
+        asyncio.run(reception.answer(b"x", None, False))
     assert (refused.value.status, refused.value.refusal.reason) == (422, "decoder_crashed")
     assert Path(tries).read_text() == "xx"
 
@@ -163,5 +163,5 @@ def test_a_network_that_is_gone_or_fails_is_said(local_ray, experiment, error, r
 
     reception = Reception(SimpleNamespace(score=SimpleNamespace(remote=gone)), experiment, 48, "", ABOUT)
     with pytest.raises(Refused) as refused:
-        asyncio.run(reception.answer(png_bytes(noise()), False))
+        asyncio.run(reception.answer(png_bytes(noise()), None, False))
     assert (refused.value.status, refused.value.refusal.reason) == (503, reason)

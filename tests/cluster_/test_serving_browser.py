@@ -26,16 +26,18 @@ def test_files_of_all_kinds_one_after_the_other(served_run, make_dicom, tmp_path
         probabilities = []
         for name in ("film.dcm", "film.png"):
             page.set_input_files("#file", tmp_path / name)
-            page.wait_for_selector("#answer:not([hidden])")
-            probabilities.append(page.inner_text("#probability"))
-            assert page.evaluate("radiograph.naturalWidth") == page.evaluate("overlay.naturalWidth") == 384
+            page.wait_for_selector(".answer:not([hidden])")
+            probabilities.append(page.inner_text(".probability"))
+            assert [page.evaluate(f"document.querySelector('.{name}').naturalWidth") for name in ("radiograph", "overlay")] == [
+                384
+            ] * 2
             page.click("#again")
         assert probabilities[0] != probabilities[1]
         assert (visit.said, visit.outside()) == ([], [])
         for name, says in (("letter.pdf", "neither DICOM nor TIFF"), ("huge.dcm", "larger than 1 MiB")):
             page.set_input_files("#file", tmp_path / name)
-            page.wait_for_selector("#message.error")
-            assert says in page.inner_text("#message")
-            page.wait_for_function("!document.getElementById('drop').classList.contains('busy')")
+            page.wait_for_selector(".card .message.error")
+            assert says in page.inner_text(".card .message")
+            page.wait_for_selector("body:not(.busy)")
         assert all("the server responded with a status of 415" in line for line in visit.said)
         assert visit.outside() == []

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
-from serving_fakes import ABOUT, noise, score_brightness
+from serving_fakes import ABOUT, noise, score_brightness, show_grey
 
 from sacro_ray.serving.app import build_app
 
@@ -18,7 +18,7 @@ Ask = Callable[..., httpx.Response]
 @pytest.fixture(scope="session")
 def app() -> FastAPI:
     """The application with uploads of at most 1.5 MiB; `score_brightness` answers."""
-    return build_app(score_brightness, ABOUT)
+    return build_app(score_brightness, show_grey, ABOUT)
 
 
 @pytest.fixture

@@ -9,9 +9,11 @@ from html.parser import HTMLParser
 
 import pytest
 from fastapi import FastAPI
-from serving_fakes import ABOUT, png_bytes
+from serving_fakes import ABOUT, CUT_ABOUT, png_bytes, score_brightness, show_grey
 
+from sacro_ray.imaging.remarks import REMARKS
 from sacro_ray.serving.app import PAGE, build_app
+from sacro_ray.serving.upload import CROP
 
 LIMIT = ABOUT.largest_upload
 
@@ -34,6 +36,59 @@ def test_a_radiograph_is_answered_with_probability_and_calls(ask, picture):
     assert "research use only" in answer["notice"]
     assert answer["radiograph"] is answer["overlay"] is None
     assert response.headers["cache-control"] == "no-store"
+
+
+def test_remarks_are_sentences_before_the_number(ask, picture):
+    answer = ask("POST", "/score", **upload(png_bytes(picture))).json()
+    assert answer["remarks"] == [REMARKS["unfamiliar"], REMARKS["small"]]
+    assert list(answer).index("remarks") < list(answer).index("probability")
+
+
+def cropped(data: bytes, *edges: object) -> dict:
+    return {**upload(data), "data": dict(zip(CROP, map(str, edges), strict=False))}
+
+
+def test_a_box_cuts_the_radiograph_and_one_that_is_needed_is_asked_for(ask, picture):
+    cut = build_app(score_brightness, show_grey, CUT_ABOUT)
+    boxed = cropped(png_bytes(picture), 20, 10, 100, 80)
+    for application in (None, cut):
+        answer = ask("POST", "/score", **({"application": application} if application else {}), **boxed)
+        assert answer.json()["probability"] == pytest.approx(picture[5:40, 10:50].mean() / 255)
+    refused = ask("POST", "/score", application=cut, **upload(png_bytes(picture)))
+    assert (refused.status_code, refused.json()["reason"]) == (422, "no_box")
+    assert "crop_left, crop_top, crop_right, crop_bottom" in refused.json()["detail"]
+    assert 'data-box-needed="true"' in ask("GET", "/", application=cut).text
+    assert 'data-box-needed="false"' in ask("GET", "/").text
+
+
+WRONG_BOXES = [
+    (1,),
+    (1, 2, 3),
+    (5, 1, 5, 9),
+    (1, 9, 5, 9),
+    (9, 1, 5, 9),
+    (-1, 1, 5, 9),
+    (1.5, 1, 5, 9),
+    ("a", 1, 5, 9),
+    ("", 1, 5, 9),
+]
+
+
+@pytest.mark.parametrize("edges", WRONG_BOXES, ids=map(str, WRONG_BOXES))
+def test_half_a_box_and_one_that_cannot_be_are_refused(ask, picture, edges):
+    answer = ask("POST", "/score", **cropped(png_bytes(picture), *edges))
+    assert (answer.status_code, answer.json()["reason"]) == (422, "wrong_box")
+    assert "whole numbers of pixels" in answer.json()["detail"]
+
+
+def test_the_whole_picture_is_shown_to_draw_on_with_the_size_of_the_file(ask, picture):
+    answer = ask("POST", "/picture", **upload(png_bytes(picture)))
+    assert answer.status_code == 200
+    assert (answer.json()["width"], answer.json()["height"]) == (160, 120)
+    assert answer.json()["picture"].startswith("data:image/png;base64,")
+    assert answer.headers["cache-control"] == "no-store"
+    assert ask("POST", "/picture", **upload(b"%PDF")).json()["reason"] == "not_an_image"
+    assert ask("POST", "/picture", **upload(b"x" * (LIMIT + 1))).status_code == 413
 
 
 def test_overlays_are_sent_where_they_are_asked_for(ask, picture):
@@ -200,12 +255,12 @@ def test_other_paths_and_methods_are_refused(ask):
 
 def test_the_description_for_programs_names_the_form_and_every_status(ask):
     described = ask("GET", "/openapi.json").json()
-    assert set(described["paths"]) == {"/score"}
+    assert set(described["paths"]) == {"/score", "/picture"}
     score = described["paths"]["/score"]["post"]
     assert set(score["responses"]) == {"200", "400", "413", "415", "422", "503"}
     assert score["requestBody"]["content"]["multipart/form-data"]["schema"]["required"] == ["file"]
 
 
 def test_a_limit_of_less_than_a_mebibyte_is_written_readably(ask):
-    small = build_app(lambda data, overlay: None, replace(ABOUT, largest_upload=2**19))
+    small = build_app(score_brightness, show_grey, replace(ABOUT, largest_upload=2**19))
     assert "up to 0.5 MiB" in ask("GET", "/", application=small).text

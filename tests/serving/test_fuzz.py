@@ -5,11 +5,11 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
-from serving_fakes import ABOUT, png_bytes, score_brightness
+from serving_fakes import ABOUT, png_bytes, score_brightness, show_grey
 
 from sacro_ray.serving.app import build_app
 
-schema = schemathesis.openapi.from_asgi("/openapi.json", build_app(score_brightness, ABOUT))
+schema = schemathesis.openapi.from_asgi("/openapi.json", build_app(score_brightness, show_grey, ABOUT))
 quick = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 

@@ -1,35 +1,10 @@
 "use strict";
 
+const MOST_AT_ONCE = 20;
 const at = (id) => document.getElementById(id);
-const largestBytes = Number(document.body.dataset.largestBytes);
-const FLAGS = {
-  view_not_frontal: "The header names a view that is not frontal.",
-  one_side_only: "The header says that only one side is shown.",
-  other_body_part: "The header names another body part.",
-  spoilt_window: "The header's window could not be used.",
-  simulated: "A simulated radiograph, drawn by a program.",
-  small: "A small image, enlarged for the network.",
-  saturated: "A quarter of the pixels is white: detail is lost.",
-  low_contrast: "Hardly any contrast.",
-  unfamiliar: "Unlike anything in the training set: do not rely on this score.",
-};
-
-function say(text, isError) {
-  const message = at("message");
-  message.textContent = text;
-  message.classList.toggle("error", Boolean(isError));
-  message.hidden = !text;
-}
-
-function showDrop() {
-  at("answer").hidden = true;
-  at("film").hidden = true;
-  at("drop").hidden = false;
-  at("file").value = "";
-  // What was shown is given up, not kept in the page.
-  at("radiograph").removeAttribute("src");
-  at("overlay").removeAttribute("src");
-}
+const { largestBytes, largestMib, boxNeeded } = document.body.dataset;
+let waiting = 0; // files that are not done
+let queue = Promise.resolve(); // one file after the other
 
 function element(name, text, className) {
   const made = document.createElement(name);
@@ -42,50 +17,130 @@ function percentage(value) {
   return `${100 * Math.min(1, Math.max(0, value))}%`;
 }
 
-function showScale(answer) {
-  at("fill").style.width = percentage(answer.probability);
-  at("pointer").style.left = percentage(answer.probability);
-  // One line a cut-off, so that close ones do not cover each other; a stroke leads from each down through the bar.
-  const cutoffs = Object.entries(answer.calls).sort((one, other) => one[1].cutoff - other[1].cutoff);
-  at("labels").style.height = `${1.3 * cutoffs.length}rem`;
-  const parts = cutoffs.flatMap(([name, call], level) => {
-    const mark = element("div", "", "mark");
-    const label = element("div", `${name} ${call.cutoff.toFixed(3)}`, call.cutoff > 0.5 ? "label left" : "label");
-    for (const part of [mark, label]) {
-      part.style.left = percentage(call.cutoff);
-      part.style.top = `${1.3 * level}rem`;
+function say(message, text, isError) {
+  message.textContent = text;
+  message.classList.toggle("error", Boolean(isError));
+  message.hidden = !text;
+}
+
+/** One radiograph on the page: its picture or the box to be drawn, what is to be read before the number, and the number. */
+class Card {
+  constructor(file) {
+    this.file = file;
+    this.root = at("card").content.firstElementChild.cloneNode(true);
+    this.part(".name").textContent = file.name;
+    this.part(".strength").addEventListener("input", () => this.setStrength());
+    this.setStrength();
+    this.box = new Box(this.part(".boxing"));
+    this.box.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (!this.box.edges()) this.say("This is no box: right must lie beyond left, and bottom beyond top.", true);
+      else enqueue(() => this.score());
+    });
+    this.part(".another-box").addEventListener("click", () => this.showBoxing());
+    at("radiographs").append(this.root);
+  }
+
+  part(selector) {
+    return this.root.querySelector(selector);
+  }
+
+  say(text, isError) {
+    say(this.part(".message"), text, isError);
+  }
+
+  show(part) {
+    for (const name of [".boxing", ".film"]) this.part(name).hidden = name !== part;
+    this.part(".answer").hidden = part !== ".film";
+  }
+
+  setStrength() {
+    this.part(".overlay").style.opacity = this.part(".strength").value / 100;
+  }
+
+  async begin() {
+    if (this.file.size > Number(largestBytes)) {
+      this.say(`This file is larger than ${largestMib} MiB, the most that is taken.`, true);
+    } else if (boxNeeded === "true") {
+      await this.ask("picture", null, "Reading …", (found) => {
+        this.part(".picture").src = found.picture;
+        this.box.on(found.width, found.height);
+        this.showBoxing();
+      });
+    } else {
+      await this.score();
     }
-    return [mark, label];
-  });
-  at("marks").replaceChildren(...parts);
-}
+  }
 
-function showCalls(answer) {
-  const rows = Object.entries(answer.calls).map(([name, call]) => {
-    const row = document.createElement("tr");
-    const verdict = call.definite ? "definite" : "not definite";
-    row.append(element("td", name), element("td", call.cutoff.toFixed(3)), element("td", verdict, call.definite ? "definite" : ""));
-    return row;
-  });
-  at("calls").replaceChildren(...rows);
-}
+  showBoxing() {
+    this.show(".boxing");
+    this.say("This run was trained on radiographs cut to boxes: it needs the box around the joints before it can score this one.");
+  }
 
-function showAnswer(answer) {
-  at("probability").textContent = answer.probability.toFixed(3);
-  showScale(answer);
-  showCalls(answer);
-  const flags = answer.quality.map((flag) => element("li", FLAGS[flag] || flag.replaceAll("_", " ")));
-  at("flags").replaceChildren(...(flags.length ? flags : [element("li", "None.", "none")]));
-  at("familiarity").textContent = answer.familiarity === null
-    ? "Familiarity: not known for this run."
-    : `Familiarity: ${answer.familiarity.toFixed(1)} % of the validation radiographs lie at least as far from the training set.`;
-  at("weights").textContent = `Run ${answer.run}, weights ${answer.checkpoint.slice(0, 12)}, sacro_ray ${answer.version}. ${answer.notice}`;
-  at("radiograph").src = answer.radiograph;
-  at("overlay").src = answer.overlay;
-  at("drop").hidden = true;
-  at("film").hidden = false;
-  at("answer").hidden = false;
-  say("");
+  async score() {
+    if (boxNeeded === "true") this.part(".answer").hidden = true;
+    await this.ask("score?overlay=true", this.box.edges(), "Scoring …", (answer) => this.showAnswer(answer));
+  }
+
+  /** Send the file, and show what comes back, or why nothing does. */
+  async ask(path, edges, meanwhile, show) {
+    const form = new FormData();
+    form.append("file", this.file, "radiograph"); // not the file's own name, which may be a patient's
+    if (edges) EDGES.forEach((name, i) => form.append(name, edges[i]));
+    this.say(meanwhile);
+    try {
+      const response = await fetch(path, { method: "POST", body: form });
+      if (response.ok) show(await response.json());
+      else this.say(`Not scored: ${await reasonOf(response)}.`, true);
+    } catch {
+      this.say("No answer from the server. Is it still running?", true);
+    }
+  }
+
+  showAnswer(answer) {
+    const remarks = answer.remarks.map((text) => element("li", text));
+    this.part(".remarks").replaceChildren(...(remarks.length ? remarks : [element("li", "No remarks on this radiograph.", "none")]));
+    this.part(".familiarity").textContent = answer.familiarity === null
+      ? "How familiar it is to the network is not known for this run."
+      : `Familiarity: ${answer.familiarity.toFixed(1)} % of the validation radiographs lie at least as far from those of training.`;
+    this.part(".probability").textContent = answer.probability.toFixed(3);
+    this.showScale(answer);
+    this.showCalls(answer);
+    this.part(".weights").textContent = `Run ${answer.run}, weights ${answer.checkpoint.slice(0, 12)}, sacro_ray ${answer.version}. ${answer.notice}`;
+    this.part(".radiograph").src = answer.radiograph;
+    this.part(".overlay").src = answer.overlay;
+    this.part(".another-box").hidden = boxNeeded !== "true";
+    this.show(".film");
+    this.say("");
+  }
+
+  showScale(answer) {
+    this.part(".fill").style.width = percentage(answer.probability);
+    this.part(".pointer").style.left = percentage(answer.probability);
+    // One line a cut-off, so that close ones do not cover each other; a stroke leads from each down through the bar.
+    const cutoffs = Object.entries(answer.calls).sort((one, other) => one[1].cutoff - other[1].cutoff);
+    this.part(".labels").style.height = `${1.3 * cutoffs.length}rem`;
+    const parts = cutoffs.flatMap(([name, call], level) => {
+      const mark = element("div", "", "mark");
+      const label = element("div", `${name} ${call.cutoff.toFixed(3)}`, call.cutoff > 0.5 ? "label left" : "label");
+      for (const part of [mark, label]) {
+        part.style.left = percentage(call.cutoff);
+        part.style.top = `${1.3 * level}rem`;
+      }
+      return [mark, label];
+    });
+    this.part(".marks").replaceChildren(...parts);
+  }
+
+  showCalls(answer) {
+    const rows = Object.entries(answer.calls).map(([name, call]) => {
+      const row = document.createElement("tr");
+      const verdict = call.definite ? "definite" : "not definite";
+      row.append(element("td", name), element("td", call.cutoff.toFixed(3)), element("td", verdict, call.definite ? "definite" : ""));
+      return row;
+    });
+    this.part(".calls").replaceChildren(...rows);
+  }
 }
 
 async function reasonOf(response) {
@@ -97,45 +152,45 @@ async function reasonOf(response) {
   }
 }
 
-async function score(file) {
-  if (at("drop").classList.contains("busy")) return;
-  showDrop();
-  if (file.size > largestBytes) {
-    say(`This file is larger than ${document.body.dataset.largestMib} MiB, the most that is taken.`, true);
-    return;
-  }
-  const form = new FormData();
-  form.append("file", file, "radiograph"); // not the file's own name, which may be a patient's
-  at("drop").classList.add("busy");
-  say("Scoring …");
-  try {
-    const response = await fetch("score?overlay=true", { method: "POST", body: form });
-    if (response.ok) showAnswer(await response.json());
-    else say(`Not scored: ${await reasonOf(response)}.`, true);
-  } catch {
-    say("No answer from the server. Is it still running?", true);
-  } finally {
-    at("drop").classList.remove("busy");
-    at("file").value = "";
-  }
+function showBusy(change) {
+  waiting += change;
+  document.body.classList.toggle("busy", waiting > 0);
 }
 
-function setStrength() {
-  at("overlay").style.opacity = at("strength").value / 100;
+function enqueue(work) {
+  showBusy(1);
+  queue = queue.then(work).finally(() => showBusy(-1));
 }
 
-at("file").addEventListener("change", (event) => event.target.files.length && score(event.target.files[0]));
-at("strength").addEventListener("input", setStrength);
-at("again").addEventListener("click", () => {
-  showDrop();
-  say("No radiograph yet.");
-});
+function clear() {
+  // What was shown is given up, not kept in the page.
+  at("radiographs").replaceChildren();
+  at("again").hidden = true;
+  document.body.classList.remove("used");
+  say(at("message"), "");
+}
+
+function take(files) {
+  if (!files.length) return;
+  if (!waiting) clear();
+  const taken = [...files].slice(0, MOST_AT_ONCE);
+  const cards = taken.map((file) => new Card(file));
+  for (const card of cards) enqueue(() => card.begin());
+  if (taken.length < files.length) {
+    say(at("message"), `The first ${MOST_AT_ONCE} of ${files.length} files are taken; sacro-ray score scores whole folders.`, true);
+  }
+  document.body.classList.add("used");
+  at("again").hidden = false;
+  at("file").value = "";
+}
+
+at("file").addEventListener("change", (event) => take(event.target.files));
+at("again").addEventListener("click", clear);
 // Anywhere on the page: a file that misses the frame would otherwise be opened by the browser.
 for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
 document.addEventListener("dragover", () => at("drop").classList.add("over"));
 document.addEventListener("dragleave", () => at("drop").classList.remove("over"));
 document.addEventListener("drop", (event) => {
   at("drop").classList.remove("over");
-  if (event.dataTransfer.files.length) score(event.dataTransfer.files[0]);
+  take(event.dataTransfer.files);
 });
-setStrength();
