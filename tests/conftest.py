@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 from cohorts import cohort_settings, dicom_bytes, prepare_here, write_cohort
 
+from sacro_ray import disk
 from sacro_ray.config import Experiment, build_experiment
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_power_cut() -> Iterator[None]:
+    """No test has one; forcing every file to the disk takes seconds. tests/test_disk.py sees that it is done."""
+    before, disk._sync = disk._sync, lambda path: None
+    yield
+    disk._sync = before
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,8 @@ def fill(disk: Path) -> Path:
     """Leave no byte free; returns the file that takes them."""
     filler = disk / "filler"
     with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(2**20)) == 2**20:
+            pass
         while file.write(bytes(4096)):
             pass
     return filler

@@ -11,8 +11,8 @@ import torch
 from disks import as_nobody, fill, make_read_only, small_disk
 from ray.exceptions import RayTaskError
 
-from sacro_ray import command
-from sacro_ray.disk import DiskError, check_writable, for_the_user, remove_leftovers, whole, write_atomically
+from sacro_ray import command, disk
+from sacro_ray.disk import DiskError, _sync, check_writable, for_the_user, remove_leftovers, whole, write_atomically
 from sacro_ray.errors import UserError
 from sacro_ray.learning.run_folder import RunFolder
 
@@ -31,6 +31,7 @@ def test_a_file_is_whole_or_as_before(tmp_path):
 
 def test_a_whole_file_is_on_the_disk_before_it_has_its_name_and_the_name_is_after(tmp_path, monkeypatch):
     done = []
+    monkeypatch.setattr(disk, "_sync", _sync)  # as it was before the tests' own
     sync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda handle: (done.append(os.readlink(f"/proc/self/fd/{handle}")), sync(handle)))
     replace = type(tmp_path).replace
@@ -41,21 +42,21 @@ def test_a_whole_file_is_on_the_disk_before_it_has_its_name_and_the_name_is_afte
 
 
 def test_a_full_disk_keeps_what_was_there_and_says_where(tmp_path):
-    with small_disk(tmp_path / "disk") as disk:
-        path = write_atomically(disk / "file", b"before")
-        fill(disk)
-        with pytest.raises(DiskError, match=rf"^{disk}: the disk is full. Make room there, or give another folder \(--out"):
+    with small_disk(tmp_path / "disk") as place:
+        path = write_atomically(place / "file", b"before")
+        fill(place)
+        with pytest.raises(DiskError, match=rf"^{place}: the disk is full. Make room there, or give another folder \(--out"):
             write_atomically(path, bytes(10_000))
         assert path.read_bytes() == b"before"
-        assert names(disk) == {"file", "filler"}
-        with pytest.raises(DiskError, match=rf"^{disk / 'new'}: the disk is full.*\(--runs\)"):
-            check_writable(disk / "new", "--runs")
+        assert names(place) == {"file", "filler"}
+        with pytest.raises(DiskError, match=rf"^{place / 'new'}: the disk is full.*\(--runs\)"):
+            check_writable(place / "new", "--runs")
 
 
 def test_states_on_a_full_disk_stay_as_they_were(tmp_path):
     """PyTorch's own message is "unexpected pos 576 vs 534"."""
-    with small_disk(tmp_path / "disk") as disk:
-        folder = RunFolder(disk)
+    with small_disk(tmp_path / "disk") as place:
+        folder = RunFolder(place)
         folder.save_latest({"history": [1]})
         folder.save_best({"weights": torch.zeros(10)}, {"epoch": 1})
         for save in (
@@ -70,8 +71,8 @@ def test_states_on_a_full_disk_stay_as_they_were(tmp_path):
 
 
 def test_a_disk_too_full_for_the_note_keeps_the_weights_that_belong_to_the_old_one(tmp_path):
-    with small_disk(tmp_path / "disk") as disk:
-        folder = RunFolder(disk)
+    with small_disk(tmp_path / "disk") as place:
+        folder = RunFolder(place)
         folder.save_best({"weights": torch.zeros(10)}, {"epoch": 1})
         with pytest.raises(DiskError):
             folder.save_best({"weights": torch.ones(10)}, {"epoch": 2, "long": "x" * 2**20})
@@ -82,20 +83,20 @@ def test_a_disk_too_full_for_the_note_keeps_the_weights_that_belong_to_the_old_o
 
 @pytest.mark.parametrize("fault", ["read-only", "forbidden", "a file"])
 def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(tmp_path, fault):
-    with small_disk(tmp_path / "disk") as disk:
+    with small_disk(tmp_path / "disk") as place:
         if fault == "a file":
-            (disk / "file").write_bytes(b"")
+            (place / "file").write_bytes(b"")
             with pytest.raises(DiskError, match=r"out: a part of this path is a file. Correct the path"):
-                check_writable(disk / "file" / "out", "--out")
+                check_writable(place / "file" / "out", "--out")
             return
         if fault == "read-only":
-            make_read_only(disk)
+            make_read_only(place)
             with pytest.raises(DiskError, match=r"the disk is read-only\. Mount it for writing"):
-                check_writable(disk / "out", "--out")
+                check_writable(place / "out", "--out")
             return
-        (disk / "closed").mkdir(mode=0o755)
+        (place / "closed").mkdir(mode=0o755)
         with as_nobody(), pytest.raises(DiskError, match="this user has no permission there"):
-            check_writable(disk / "closed" / "out", "--out")
+            check_writable(place / "closed" / "out", "--out")
 
 
 def test_looking_leaves_nothing_behind(tmp_path):
@@ -159,20 +160,36 @@ def test_a_command_ends_with_status_2_and_one_line(capsys, tmp_path):
     assert capsys.readouterr().err.endswith("What is complete is kept, and the same command goes on from it\n")
 
 
-def run_doctor(before, **environment):
+SHOW = """
+from sacro_ray import command
+from sacro_ray.dataset.files import cache_root
+command.run(lambda argv: str(cache_root()), [])
+"""
+
+
+def caches_of(before=(), **environment):
+    """What a command in another environment says and prints: its folder of caches."""
     kept = {name: value for name, value in os.environ.items() if name not in ("HOME", "SACRO_RAY_CACHE", "XDG_CACHE_HOME")}
-    return subprocess.run(
-        [*before, sys.executable, "-m", "sacro_ray.doctor"],
-        capture_output=True, text=True, check=False, env={**kept, **environment},
-    )  # fmt: skip
+    done = subprocess.run(
+        [*before, sys.executable, "-c", SHOW], capture_output=True, text=True, check=False, env={**kept, **environment}
+    )
+    return done.stdout.strip(), done.stderr
 
 
 def test_without_a_home_there_is_a_remark_that_names_the_setting(tmp_path):
-    done = run_doctor([], HOME="/proc/nope", TMPDIR=str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert f"caches go to {tmp_path}/sacro_ray-{os.getuid()}/cache" in done.stdout
-    assert "Set SACRO_RAY_CACHE to a folder on a disk with room" in done.stderr
+    folder, said = caches_of(HOME="/proc/nope", TMPDIR=str(tmp_path))
+    assert folder == f"{tmp_path}/sacro_ray-{os.getuid()}/cache/sacro_ray"
+    assert "there is no home folder" in said
+    assert "Set SACRO_RAY_CACHE to a folder on a disk with room" in said
     assert (tmp_path / f"sacro_ray-{os.getuid()}").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_home_that_is_read_only_is_no_traceback(tmp_path):
+    with small_disk(tmp_path / "home") as home:
+        make_read_only(home)
+        folder, said = caches_of(HOME=str(home), TMPDIR=str(tmp_path))
+    assert folder == f"{tmp_path}/sacro_ray-{os.getuid()}/cache/sacro_ray"
+    assert f"the home folder {home} cannot be written" in said
 
 
 def test_a_user_id_without_an_entry_is_no_traceback(tmp_path):
@@ -180,18 +197,16 @@ def test_a_user_id_without_an_entry_is_no_traceback(tmp_path):
         pytest.skip("only root can become somebody else")
     tmp_path.chmod(0o777)
     capability = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]  # to read Python where root has it
-    done = run_doctor(["setpriv", "--reuid", "12345", "--clear-groups", *capability], TMPDIR=str(tmp_path))
-    if "setpriv" in done.stderr:
-        pytest.skip(done.stderr)
-    assert f"caches go to {tmp_path}/sacro_ray-12345/cache" in done.stdout
-    assert "Traceback" not in done.stderr
+    folder, said = caches_of(["setpriv", "--reuid", "12345", "--clear-groups", *capability], TMPDIR=str(tmp_path))
+    if "setpriv" in said:
+        pytest.skip(said)
+    assert folder == f"{tmp_path}/sacro_ray-12345/cache/sacro_ray"
+    assert "Traceback" not in said
 
 
-def test_a_home_that_can_be_written_is_used_without_a_word(tmp_path):
-    done = run_doctor([], HOME=str(tmp_path))
-    assert f"caches go to {tmp_path}/.cache/sacro_ray" in done.stdout
-    assert done.stderr == ""
-    assert done.stdout.splitlines()[-1].startswith("all commands can run here")
+def test_a_home_that_can_be_written_and_a_folder_that_is_given_are_used_without_a_word(tmp_path):
+    assert caches_of(HOME=str(tmp_path)) == (f"{tmp_path}/.cache/sacro_ray", "")
+    assert caches_of(HOME="/proc/nope", SACRO_RAY_CACHE=str(tmp_path), TMPDIR=str(tmp_path)) == (str(tmp_path), "")
 
 
 def test_ray_gets_a_token_where_the_home_cannot_keep_one(tmp_path, monkeypatch):

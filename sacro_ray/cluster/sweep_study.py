@@ -125,7 +125,7 @@ def write_database(experiment: Experiment, folder: SweepFolder) -> None:
         if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and time.monotonic() > deadline:
             raise TimeoutError
 
-    with closing(sqlite3.connect(temporary)) as source, closing(sqlite3.connect(path)) as target:
+    with closing(sqlite3.connect(temporary)) as source, closing(sqlite3.connect(path, DATABASE_PATIENCE_S)) as target:
         try:
             source.backup(target, progress=give_up)
         except TimeoutError:
