@@ -35,7 +35,7 @@ def main(argv: list[str]) -> str | Path:
     from sacro_ray.cluster.final_evaluation import evaluate_run
     from sacro_ray.cluster.preparation import prepare_cohorts
     from sacro_ray.cluster.runtime import ray_session
-    from sacro_ray.cluster.scoring import score_input
+    from sacro_ray.cluster.score_driver import score_input
     from sacro_ray.cluster.scoring_stream import quiet_ray
     from sacro_ray.cluster.search import search
     from sacro_ray.cluster.train_driver import train

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> str | Path:
     command.add_common(parser)
     arguments = parser.parse_args(argv)
     log.info("score: %s with %s -> %s", arguments.input, arguments.run, arguments.out)
-    from sacro_ray.cluster.scoring import score_input
+    from sacro_ray.cluster.score_driver import score_input
 
     return score_input(
         as_given(checked_location(arguments.run)),

@@ -3,10 +3,12 @@
 import argparse
 import contextlib
 import logging
+import socket
 import sys
 import threading
 
 from sacro_ray import command
+from sacro_ray.errors import UserError
 from sacro_ray.locations import as_given, checked_location
 
 log = logging.getLogger("sacro_ray")
@@ -38,24 +40,32 @@ def main(argv: list[str]) -> None:
     command.add_common(parser)
     arguments = parser.parse_args(argv)
     log.info("serve: %s at %s port %d", arguments.run, arguments.host, arguments.port)
+    from sacro_ray.cluster.scoring_run import ScoringRun
+
+    run = ScoringRun.at(as_given(checked_location(arguments.run)), arguments.set)
+    _check_free(arguments.host, arguments.port)
     from sacro_ray.cluster.serving import served
 
     results = sys.stdout
     # Ray says there what belongs in the log.
     with (
         contextlib.redirect_stdout(sys.stderr),
-        served(
-            as_given(checked_location(arguments.run)),
-            arguments.host,
-            arguments.port,
-            arguments.address,
-            arguments.set,
-            int(arguments.largest_upload * 2**20),
-        ) as url,
+        served(run, arguments.host, arguments.port, arguments.address, int(arguments.largest_upload * 2**20)) as url,
     ):
         print(url, file=results, flush=True)
         log.info("serving until Ctrl-C; research use only")
         threading.Event().wait()
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise a UserError where nothing can listen: the name or the port is wrong, or the port is taken."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as error:
+        raise UserError(f"nothing can listen at {host} port {port} ({error.strerror}); give another --host or --port") from None
 
 
 def _port(text: str) -> int:

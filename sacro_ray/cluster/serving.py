@@ -9,10 +9,8 @@ import asyncio
 import base64
 import logging
 import os
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,11 +25,12 @@ from ray.serve.schema import LoggingConfig
 
 from sacro_ray import __version__
 from sacro_ray.cluster.runtime import ray_session
-from sacro_ray.cluster.scoring import cutoffs_of, ensure_familiarity
+from sacro_ray.cluster.scoring import ensure_familiarity
 from sacro_ray.cluster.scoring_inputs import Whole
 from sacro_ray.cluster.scoring_network import Scored, ScoringNetwork
 from sacro_ray.cluster.scoring_overlays import as_png, enlarged
 from sacro_ray.cluster.scoring_reading import Prepared
+from sacro_ray.cluster.scoring_run import ScoringRun
 from sacro_ray.cluster.serving_uploads import Shown, decode_upload, show_upload
 from sacro_ray.config import Experiment
 from sacro_ray.errors import UserError
@@ -159,27 +158,21 @@ def data_url(png: bytes) -> str:
 
 
 @contextmanager
-def served(
-    run: str | Path, host: str, port: int, address: str | None, overrides: list[str], largest_upload: int
-) -> Iterator[str]:
+def served(run: ScoringRun, host: str, port: int, address: str | None, largest_upload: int) -> Iterator[str]:
     """Serve the page of a run for as long as the block lasts; the value is its address.
 
     Args:
-        run: The run folder, a path or an address.
+        run: What scores.
         host: Where to listen.
         port: Where to listen.
         address: Of a Ray cluster, as for the other commands.
-        overrides: Of the run's configuration.
         largest_upload: Bytes.
 
     Raises:
-        UserError: The run folder is none or its training is not complete, the port is taken, or this Ray serves something already.
+        UserError: This Ray serves something already.
     """
-    folder = RunFolder.at(run)
-    experiment = folder.experiment(overrides)
-    _, description = folder.load_best()
-    about = _about(folder, experiment, description, largest_upload)
-    _check_free(host, port)
+    folder, experiment, description = run.folder, run.experiment, run.description
+    about = _about(run, largest_upload)
     os.environ.setdefault("RAY_automatic_object_spilling_enabled", "0")
     quiet = LoggingConfig(log_level="ERROR", enable_access_log=False)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
@@ -208,8 +201,8 @@ def served(
             serve.shutdown()
 
 
-def _about(folder: RunFolder, experiment: Experiment, description: Mapping[str, Any], largest_upload: int) -> About:
-    boxes = boxes_of_run(folder, description)
+def _about(run: ScoringRun, largest_upload: int) -> About:
+    experiment, boxes = run.experiment, boxes_of_run(run.folder, run.description)
     if boxes is None and experiment.prepare.crop != "none":
         log.warning(
             "%s does not say whether it was trained on radiographs cut to boxes, and its shards are not at hand; the page asks for none",
@@ -222,14 +215,4 @@ def _about(folder: RunFolder, experiment: Experiment, description: Mapping[str, 
             "serve it without that setting"
         )
     usual = (boxes.width, boxes.height) if boxes and boxes.width and boxes.height else None
-    return About(experiment.name, __version__, cutoffs_of(folder, experiment), largest_upload, needed, usual)
-
-
-def _check_free(host: str, port: int) -> None:
-    try:
-        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
-    except OSError as error:
-        raise UserError(f"nothing can listen at {host} port {port} ({error.strerror}); give another --host or --port") from None
+    return About(experiment.name, __version__, run.cutoffs, largest_upload, needed, usual)

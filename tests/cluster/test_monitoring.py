@@ -26,7 +26,7 @@ import json, sys
 from pathlib import Path
 import ray
 from sacro_ray.cluster.runtime import ray_session
-from sacro_ray.cluster.scoring import score_input
+from sacro_ray.cluster.score_driver import score_input
 from sacro_ray.cluster.search import search
 from sacro_ray.cluster.train_driver import train
 from sacro_ray.config import build_experiment

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from sacro_ray.cluster.scoring_run import ScoringRun
 from sacro_ray.cluster.serving import served
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.cache import open_split
@@ -41,5 +42,5 @@ def served_run(local_ray, random_run: RunFolder) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with served(random_run.path, "127.0.0.1", port, None, [], 2**20) as url:
+    with served(ScoringRun.at(random_run.path), "127.0.0.1", port, None, 2**20) as url:
         yield url

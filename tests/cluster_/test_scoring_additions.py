@@ -11,7 +11,7 @@ import pyarrow as pa
 import pydicom
 import pytest
 
-from sacro_ray.cluster import scoring
+from sacro_ray.cluster import score_driver
 from sacro_ray.cluster.scoring_inputs import list_items
 from sacro_ray.cluster.scoring_network import Scored
 from sacro_ray.cluster.scoring_stream import ITEMS, _tables
@@ -93,7 +93,7 @@ def test_items_travel_with_all_they_have(films):
 
 def test_the_log_says_why_radiographs_could_not_be_scored(caplog):
     with caplog.at_level(logging.INFO):
-        scoring._report(Counter({"error": 3, "error:truncated": 2, "error:wrong_modality": 1}), {"balanced": 0.5}, 3)
+        score_driver._report(Counter({"error": 3, "error:truncated": 2, "error:wrong_modality": 1}), {"balanced": 0.5}, 3)
     assert "3 radiographs: 0 scored, 3 could not be" in caplog.text
     lines = [line.split() for line in caplog.messages]
     assert ["2", "truncated", "fewer", "pixels", "than", "the", "header", "promises"] in lines
@@ -109,15 +109,15 @@ def test_the_log_says_why_radiographs_could_not_be_scored(caplog):
 @pytest.mark.timeout(600)
 def test_the_command_adds_to_finished_scores(local_ray, random_run, films, tmp_path):
     out, alone = tmp_path / "scores", ["scoring.actors=1"]
-    before = rows_of(scoring.score_input(random_run.path, films, out, overrides=alone))
+    before = rows_of(score_driver.score_input(random_run.path, films, out, overrides=alone))
     assert "overlay" not in before[0]
-    after = rows_of(scoring.score_input(random_run.path, films, out, overrides=alone, explain=True))
-    both = rows_of(scoring.score_input(random_run.path, films, out, overrides=alone, dicom_out=True))
+    after = rows_of(score_driver.score_input(random_run.path, films, out, overrides=alone, explain=True))
+    both = rows_of(score_driver.score_input(random_run.path, films, out, overrides=alone, dicom_out=True))
     assert [{name: row[name] for name in before[0]} for row in both] == before
     assert [row["overlay"] for row in both] == [row["overlay"] for row in after] == ["", *(row["overlay"] for row in both[1:])]
     for row in both[1:]:
         assert (out / row["overlay"]).exists()
         assert pydicom.dcmread(out / row["report"]).Modality == "SR"
     made = [(path, path.stat().st_mtime_ns) for path in sorted(out.rglob("*.dcm"))]
-    scoring.score_input(random_run.path, films, out, overrides=alone, explain=True, dicom_out=True)
+    score_driver.score_input(random_run.path, films, out, overrides=alone, explain=True, dicom_out=True)
     assert [(path, path.stat().st_mtime_ns) for path, _ in made] == made, "nothing is made twice"

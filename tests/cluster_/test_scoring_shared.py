@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sacro_ray.cluster import scoring
+from sacro_ray.cluster import score_driver
 from sacro_ray.cluster.scoring_inputs import list_items
 from sacro_ray.cluster.scoring_reading import prepare_item
 
@@ -16,7 +16,7 @@ KNOWN = {".dcm", ".jpeg", ".jpg", ".png", ".tif", ".tiff"}
 
 def test_every_reference_image_is_a_row_in_order_with_its_own_outcome(local_ray, shared_dir, experiment, random_run, tmp_path):
     data = shared_dir / "data"
-    path = scoring.score_input(random_run.path, data, tmp_path / "scores")
+    path = score_driver.score_input(random_run.path, data, tmp_path / "scores")
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     # Sorted folder by folder, and in each of them by name.

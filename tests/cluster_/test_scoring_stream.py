@@ -10,9 +10,11 @@ import pydicom
 import pytest
 from PIL import Image
 
-from sacro_ray.cluster import scoring
+from sacro_ray.cluster import score_driver
+from sacro_ray.cluster import scoring as scoring_by_ray
 from sacro_ray.cluster.scoring_inputs import as_text, list_items
 from sacro_ray.cluster.scoring_results import PARTS
+from sacro_ray.cluster.scoring_run import cutoffs_of
 from sacro_ray.cluster.scoring_stream import Pool, pool_for, stream_parts
 from sacro_ray.cluster.scoring_workers import Outputs
 from sacro_ray.errors import UserError
@@ -39,7 +41,7 @@ ONE_WORKER = ["scoring.actors=1"]  # a worker takes seconds to start
 def whole(local_ray, experiment, random_run, tmp_path_factory) -> Path:
     """scores.csv of the development cohort, from its files, in one go."""
     out = tmp_path_factory.mktemp("whole")
-    return scoring.score_input(random_run.path, Path(experiment.cohorts["ours"].table), out, overrides=ONE_WORKER)
+    return score_driver.score_input(random_run.path, Path(experiment.cohorts["ours"].table), out, overrides=ONE_WORKER)
 
 
 def test_validation_radiographs_score_from_their_files_as_in_training(whole, random_run):
@@ -68,11 +70,11 @@ def test_a_folder_of_good_and_bad_files_gives_a_row_each_in_order(local_ray, exp
             Image.fromarray(rng.integers(0, 255, (60, 50), dtype=np.uint8)).save(folder / foreign.get(i, f"{i:02d}.png"))
     (folder / "readme.txt").write_text("not a film")
     out = tmp_path / "scores"
-    path = scoring.score_input(random_run.path, folder, out, overrides=ONE_WORKER, explain=True, dicom_out=True)
+    path = score_driver.score_input(random_run.path, folder, out, overrides=ONE_WORKER, explain=True, dicom_out=True)
     rows = rows_of(path)
     assert [row["input"] for row in rows] == sorted(as_text(p.name) for p in folder.iterdir() if p.name != "readme.txt")
     assert (rows[17]["input"], rows[38]["input"]) == (r"17\xe9", r"38\xe8.png")
-    cutoffs = scoring.cutoffs_of(random_run, experiment)
+    cutoffs = cutoffs_of(random_run, experiment)
     for i, row in enumerate(rows):
         assert row["status"] == ("error" if i % 4 == 3 else "ok")
         assert bool(row["error"]) == (row["status"] == "error")
@@ -115,9 +117,9 @@ def test_only_what_is_missing_is_scored_and_the_table_is_the_same(whole, experim
 
     out = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, "stream_parts", stops_after_five)
+        patch.setattr(scoring_by_ray, "stream_parts", stops_after_five)
         with pytest.raises(KeyboardInterrupt):
-            scoring.score_input(random_run.path, table, out, overrides=ONE_WORKER)
+            score_driver.score_input(random_run.path, table, out, overrides=ONE_WORKER)
     complete = {int(path.stem) for path in (out / PARTS).glob("*.parquet")}
     assert len(complete) == 5
 
@@ -125,8 +127,8 @@ def test_only_what_is_missing_is_scored_and_the_table_is_the_same(whole, experim
         scored.append(list(arguments[5]))
         yield from stream_parts(*arguments)
 
-    monkeypatch.setattr(scoring, "stream_parts", watched)
-    again = scoring.score_input(random_run.path, table, out, overrides=ONE_WORKER)
+    monkeypatch.setattr(scoring_by_ray, "stream_parts", watched)
+    again = score_driver.score_input(random_run.path, table, out, overrides=ONE_WORKER)
     parts = set(scored[0])
     assert scored == [sorted(parts), sorted(parts - complete)]
     assert again.read_bytes() == whole.read_bytes()
@@ -134,15 +136,17 @@ def test_only_what_is_missing_is_scored_and_the_table_is_the_same(whole, experim
 
 
 def test_complete_scores_are_left_alone_and_other_input_is_refused(whole, experiment, random_run, monkeypatch, caplog):
-    monkeypatch.setattr(scoring, "stream_parts", None)
+    monkeypatch.setattr(scoring_by_ray, "stream_parts", None)
     total = len(rows_of(whole))
     with caplog.at_level(logging.INFO):
-        again = scoring.score_input(random_run.path, Path(experiment.cohorts["ours"].table), whole.parent, overrides=ONE_WORKER)
+        again = score_driver.score_input(
+            random_run.path, Path(experiment.cohorts["ours"].table), whole.parent, overrides=ONE_WORKER
+        )
     assert again == whole
     assert "complete" in caplog.text
     assert f"{total} radiographs: {total} scored, 0 could not be" in caplog.text
     with pytest.raises(UserError, match="another run or input"):
-        scoring.score_input(random_run.path, Path(experiment.cohorts["theirs"].table), whole.parent, overrides=ONE_WORKER)
+        score_driver.score_input(random_run.path, Path(experiment.cohorts["theirs"].table), whole.parent, overrides=ONE_WORKER)
 
 
 def test_reading_apart_as_with_gpus_gives_the_same_rows(whole, experiment, random_run, tmp_path):
@@ -170,7 +174,7 @@ def test_familiarity_is_high_for_validation_and_zero_for_strangers(local_ray, ex
     folder.mkdir()
     checks = (np.indices((48, 48)).sum(axis=0) // 6 % 2 * 255).astype(np.uint8)
     Image.fromarray(checks).save(folder / "checks.png")
-    (row,) = rows_of(scoring.score_input(random_run.path, folder, tmp_path / "out", overrides=ONE_WORKER))
+    (row,) = rows_of(score_driver.score_input(random_run.path, folder, tmp_path / "out", overrides=ONE_WORKER))
     assert (row["familiarity"], "unfamiliar" in row["quality"]) == ("0.0", True)
     validation = probabilities(random_run.validation_predictions, "radiograph_id").keys()
     known = [float(row["familiarity"]) for row in rows_of(whole) if row["input"] in validation]

@@ -16,6 +16,7 @@ from ray.serve.exceptions import BackPressureError
 from serving_fakes import ABOUT, noise, png_bytes
 
 from sacro_ray.cluster.scoring_network import Scored
+from sacro_ray.cluster.scoring_run import ScoringRun
 from sacro_ray.cluster.serving import Network, Reception, served
 from sacro_ray.errors import UserError
 from sacro_ray.serving.answers import Refused
@@ -90,19 +91,10 @@ def test_nothing_of_an_upload_is_on_the_disk_or_in_a_log(served_run, make_dicom)
 def test_a_ray_that_serves_is_not_taken_over(served_run, random_run):
     with (
         pytest.raises(UserError, match="serves sacro_ray already"),
-        served(random_run.path, "127.0.0.1", 1234, None, [], 2**20),
+        served(ScoringRun.at(random_run.path), "127.0.0.1", 1234, None, 2**20),
     ):
         pass
     assert httpx.get(served_run).status_code == 200
-
-
-def test_a_taken_port_is_the_users_to_mend(random_run, served_run):
-    port = int(served_run.rstrip("/").rsplit(":", 1)[1])
-    with (
-        pytest.raises(UserError, match=f"nothing can listen at 127.0.0.1 port {port}"),
-        served(random_run.path, "127.0.0.1", port, None, [], 2**20),
-    ):
-        pass
 
 
 def test_requests_that_arrive_together_are_one_batch(local_ray, experiment, random_run, monkeypatch):
