@@ -32,7 +32,7 @@ def main(argv: list[str]) -> str | Path:
     experiment = demo_experiment(arguments.out, arguments.set)
     log.info("demo: six steps on simulated radiographs -> %s", arguments.out)
 
-    from sacro_ray.cluster.final_evaluation import evaluate_run
+    from sacro_ray.cluster.evaluate_driver import evaluate_run
     from sacro_ray.cluster.preparation import prepare_cohorts
     from sacro_ray.cluster.runtime import ray_session
     from sacro_ray.cluster.score_driver import score_input

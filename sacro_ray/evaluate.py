@@ -7,15 +7,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from sacro_ray import command
-from sacro_ray.config import EvaluationOnly
-from sacro_ray.dataset.store import Store
-from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.errors import UserError
-from sacro_ray.evaluation.pipeline import evaluate_predictions
-from sacro_ray.evaluation.predictions import read_predictions, refuse_overlap
-from sacro_ray.evaluation.words import in_short
-from sacro_ray.locations import checked_location, in_store
-from sacro_ray.settings import build_settings
+from sacro_ray.locations import below, checked_location, in_store
 
 log = logging.getLogger("sacro_ray")
 
@@ -56,13 +49,18 @@ def main(argv: list[str]) -> str | Path:
         raise UserError(
             "give either RUN_DIR, or --validation, --test and --out, not both; a run's evaluation goes into its folder"
         )
-    from sacro_ray.cluster.final_evaluation import evaluate_run  # tables of predictions need neither Ray nor torch
+    run = checked_location(given.run)
+    log.info("evaluate: %s -> %s", given.run, below(run, "evaluation"))
+    from sacro_ray.cluster.evaluate_driver import evaluate_run
 
-    return tell(evaluate_run(checked_location(given.run), given.set, given.address, fixed))
+    return tell(evaluate_run(run, given.set, given.address, fixed))
 
 
 def tell(report: str | Path) -> str | Path:
     """Say on the log how well the model did, one line per split, and every remark; returns where the report lies, a path or an address."""
+    from sacro_ray.dataset.store import Store
+    from sacro_ray.evaluation.words import in_short
+
     folder = str(report).rpartition("/")[0]
     text = Store(folder).read("metrics.json") if in_store(folder) else Path(folder, "metrics.json").read_bytes()
     metrics = json.loads(text or "{}")
@@ -81,11 +79,19 @@ def _evaluate_tables(given: Namespace, fixed: dict[str, float]) -> str | Path:
         if not override.startswith(("seed", "evaluation.")):
             key = override.partition("=")[0]
             raise UserError(f"--set {override}: predictions are evaluated with seed and evaluation.*; {key} has no part in it")
+    log.info("evaluate: %s -> %s", " and ".join(filter(None, [given.validation, given.test])), given.out)
+    from sacro_ray.config import EvaluationOnly
+    from sacro_ray.dataset.working_folder import WorkingFolder
+    from sacro_ray.evaluation.predictions import read_predictions, refuse_overlap
+    from sacro_ray.settings import build_settings
+
     settings = build_settings(EvaluationOnly, {}, given.set, "--set")
     validation = read_predictions(given.validation)
     test = read_predictions(given.test) if given.test else None
     if test is not None:
         refuse_overlap(validation, test, ["radiograph_id"])
+    from sacro_ray.evaluation.pipeline import evaluate_predictions
+
     with WorkingFolder(Path(given.out)) as out, out.alone("evaluate", "--out"):
         return tell(evaluate_predictions(validation, test, settings.evaluation, settings.seed, Path(given.out), fixed))
 

@@ -6,7 +6,6 @@ import logging
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,12 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
-from sacro_ray.cluster.runtime import answer, ray_session
+from sacro_ray.cluster.runtime import answer
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.cache import CachedSplit, open_split
 from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.evaluation.context import Example, Group, ReportContext
 from sacro_ray.evaluation.cutoffs import cross_validated_cutoffs
-from sacro_ray.evaluation.files import refuse_other
 from sacro_ray.evaluation.pipeline import evaluate_predictions
 from sacro_ray.evaluation.predictions import labelled, read_predictions
 from sacro_ray.evaluation.robustness import robustness_rows
@@ -30,12 +28,12 @@ from sacro_ray.evaluation.subgroups import BASELINE
 from sacro_ray.learning.explanation import grad_cam
 from sacro_ray.learning.inference import score_split
 from sacro_ray.learning.network import SacroiliitisNet
-from sacro_ray.learning.origin import origin_of, refuse_other_predictions, write_test_predictions
+from sacro_ray.learning.origin import origin_of, write_test_predictions
 from sacro_ray.learning.perturbation import perturbed
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.predictions import load_best_network
 from sacro_ray.learning.run_folder import RunFolder
-from sacro_ray.locations import as_given, below
+from sacro_ray.locations import below
 
 log = logging.getLogger("sacro_ray")
 
@@ -43,46 +41,18 @@ EXAMPLES_A_GROUP = 4
 OVERLAY_OPACITY = 0.45
 
 
-def evaluate_run(
-    run: str | Path, overrides: Sequence[str], address: str | None, fixed_cutoffs: Mapping[str, float]
-) -> str | Path:
-    """Evaluate a run folder, a path or an address, on the Ray at `address`; answers where report.html lies.
-
-    Raises:
-        UserError: The folder is no run folder, its training is not complete, or its external test cohorts are not prepared.
-    """
-    folder = RunFolder.at(run)
-    experiment = folder.experiment(overrides)
-    folder.require_predictions()
-    if not folder.in_bucket:  # from there the actor fetches the weights, and looks
-        folder.best_description()
-    _refuse_other_results(folder, experiment)
-    with folder.alone("evaluate"), ray_session(address):
-        resources = ray.cluster_resources()
-        gpus = 1 if resources.get("GPU", 0) >= 1 else 0
-        cpus = min(8, int(resources.get("CPU", 1)))
-        actor = (
-            ray.remote(FinalEvaluation)
-            .options(num_gpus=gpus, num_cpus=cpus)
-            .remote(folder.location, experiment.as_toml(), cpus)
-        )
-        report, warnings = answer(actor.evaluate.remote(dict(fixed_cutoffs)))
+def evaluate_on_ray(folder: RunFolder, experiment: Experiment, fixed_cutoffs: Mapping[str, float]) -> str:
+    """Evaluate a run in an actor of the Ray that this process has joined; returns where report.html lies."""
+    resources = ray.cluster_resources()
+    gpus = 1 if resources.get("GPU", 0) >= 1 else 0
+    cpus = min(8, int(resources.get("CPU", 1)))
+    actor = (
+        ray.remote(FinalEvaluation).options(num_gpus=gpus, num_cpus=cpus).remote(folder.location, experiment.as_toml(), cpus)
+    )
+    report, warnings = answer(actor.evaluate.remote(dict(fixed_cutoffs)))
     for warning in warnings:
         log.warning("%s", warning)
-    return as_given(report)
-
-
-def _refuse_other_results(folder: RunFolder, experiment: Experiment) -> None:
-    """Before anything is written or started: what the run folder holds must come from these weights, shards and settings."""
-    external = experiment.cohorts_of("external_test")
-    origin = origin_of(folder, experiment, external) if external else None
-    test = None
-    if origin is not None:
-        refuse_other_predictions(folder, origin)
-        if folder.test_predictions.exists():
-            log.info("the external test radiographs are scored already; their predictions are used as they are")
-            test = read_predictions(folder.test_predictions)
-    refuse_other(folder.path / "evaluation", read_predictions(folder.validation_predictions), test, origin)
+    return str(report)
 
 
 class FinalEvaluation:

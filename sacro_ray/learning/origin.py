@@ -3,15 +3,16 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.disk import read_kept, whole_lines, write_atomically
 from sacro_ray.errors import UserError
-from sacro_ray.learning.place import Place
-from sacro_ray.learning.predictions import write_predictions
 from sacro_ray.learning.run_folder import RunFolder, differences
+
+if TYPE_CHECKING:
+    from sacro_ray.learning.place import Place
 
 AGAIN = "rerun evaluate, which makes it anew"
 
@@ -58,7 +59,7 @@ def refuse_other_predictions(folder: RunFolder, origin: Mapping[str, Any]) -> No
         )
 
 
-def write_test_predictions(folder: RunFolder, experiment: Experiment, place: Place, origin: Mapping[str, Any]) -> None:
+def write_test_predictions(folder: RunFolder, experiment: Experiment, place: "Place", origin: Mapping[str, Any]) -> None:
     """Score the external test cohorts, unless they are scored: a rounding of other hardware replaces nothing.
 
     Raises:
@@ -68,6 +69,8 @@ def write_test_predictions(folder: RunFolder, experiment: Experiment, place: Pla
     if folder.test_predictions.exists():
         read_kept(folder.test_predictions, whole_lines, f"Remove it and {AGAIN}")
         return
+    from sacro_ray.learning.predictions import write_predictions
+
     write_atomically(_note(folder), (json.dumps(origin, indent=1, sort_keys=True) + "\n").encode())
     write_predictions(experiment, folder, place, experiment.cohorts_of("external_test"), "test", folder.test_predictions)
 

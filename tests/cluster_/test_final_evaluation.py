@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from sacro_ray import evaluate
-from sacro_ray.cluster import final_evaluation
-from sacro_ray.cluster.final_evaluation import FinalEvaluation, baseline_table, evaluate_run, gallery, in_order
+from sacro_ray.cluster import final_evaluation, runtime
+from sacro_ray.cluster.evaluate_driver import evaluate_run
+from sacro_ray.cluster.final_evaluation import FinalEvaluation, baseline_table, gallery, in_order
 from sacro_ray.config import build_experiment
 from sacro_ray.dataset.shards import read_samples
 from sacro_ray.errors import UserError
@@ -191,7 +192,7 @@ def test_results_of_something_else_are_refused_before_anything_is_written_or_sta
     else:
         (run / "evaluation" / "inputs.json").write_text('{"validation": "0", "test": "1"}')
     before = contents(run)
-    monkeypatch.setattr(final_evaluation, "ray_session", None)
+    monkeypatch.setattr(runtime, "ray_session", None)
     with pytest.raises(UserError, match=said):
         evaluate_run(run, [], None, {})
     assert contents(run) == before
