@@ -2,7 +2,6 @@
 
 import importlib.util
 import logging
-import os
 import shutil
 import sys
 import tempfile
@@ -153,11 +152,11 @@ def temporary_folder() -> Finding:
 def home_folder() -> Finding:
     """Where caches and Ray's token go unless told otherwise."""
     from sacro_ray.dataset.files import cache_root
-    from sacro_ray.home import CACHES, home
+    from sacro_ray.home import home, stand_in, writable
 
     found, root = home(), cache_root()
     lines = [str(found) if found else "none", f"caches go to {root}"]
-    replaced = found is None or any(os.environ.get(name, "").startswith(tempfile.gettempdir()) for name in CACHES)
+    replaced = found is None or found == stand_in() or not writable(found)
     remark = "the home cannot be used; set SACRO_RAY_CACHE to a folder on a disk with room" if replaced else ""
     return Finding("home", lines, remark, _unwritable(root, "SACRO_RAY_CACHE"))
 

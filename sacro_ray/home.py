@@ -77,13 +77,18 @@ def _holds_token(found: Path) -> bool:
     return os.access(place, os.R_OK) if place == token else writable(place)
 
 
+def stand_in() -> Path:
+    """Where `private_folder` is, if it is there."""
+    return Path(tempfile.gettempdir()) / f"sacro_ray-{os.getuid()}"
+
+
 def private_folder() -> Path:
     """A folder of this user alone in the temporary directory, the same in every process of the user.
 
     Raises:
         UserError: Somebody else has put one of this name there.
     """
-    folder = Path(tempfile.gettempdir()) / f"sacro_ray-{os.getuid()}"
+    folder = stand_in()
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:

@@ -20,7 +20,7 @@ from sacro_ray.dataset.files import cache_root, lock, locked
 log = logging.getLogger("sacro_ray")
 GOING = ".going"
 NAME = re.compile(r"[0-9a-f]{24}(\.tmp)?(\.going)?")
-IN_USE = "in_use"
+IN_USE, ALL = "in_use", "budget.lock"
 SPARED_GIB = 1.0
 """Of free disk that caches leave alone."""
 GIB = 2**30
@@ -44,7 +44,14 @@ class Decoded:
 
 
 def decoded_caches() -> list[Decoded]:
-    """All decoded caches of this node, the least recently used first."""
+    """All decoded caches of this node, the least recently used first; a folder without any is left as it is."""
+    if not (cache_root() / ALL).exists():
+        return _caches()
+    with _all_locked():
+        return _caches()
+
+
+def _caches() -> list[Decoded]:
     root = cache_root()
     folders = [path for path in root.iterdir() if NAME.fullmatch(path.name) and path.is_dir()] if root.is_dir() else []
     found = []
@@ -95,7 +102,7 @@ def discard(folder: Path) -> None:
 
 def _no_room(needed: int, budget_gib: float) -> str | None:
     """Why there is no room even without the caches that nobody uses; where there is, those are removed that must be."""
-    caches = decoded_caches()
+    caches = _caches()
     idle = [cache for cache in caches if not cache.in_use]
     held = sum(cache.bytes for cache in caches if cache.in_use)
     free = shutil.disk_usage(cache_root()).free
@@ -120,7 +127,7 @@ def _no_room(needed: int, budget_gib: float) -> str | None:
 
 @contextmanager
 def _all_locked() -> Iterator[None]:
-    with locked(cache_root() / "budget.lock"):
+    with locked(cache_root() / ALL):
         yield
 
 
