@@ -122,3 +122,15 @@ def _words(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "too_short":
         return f"Input should be a list or table of at least {problem['ctx']['min_length']}, and has {problem['ctx']['actual_length']}"
     return re.sub(r"^Value error, ", "", problem["msg"])
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the settings in which two configurations differ, with both values."""
+    found: list[str] = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key} ({before} there, {after} now)")
+    return found

@@ -12,8 +12,8 @@ from typing import Any
 
 from sacro_ray import __version__
 from sacro_ray.cluster.scoring_boxes import held_to_training
-from sacro_ray.cluster.scoring_inputs import Item, list_items
-from sacro_ray.cluster.scoring_results import ScoresFolder, counts_of, input_digest
+from sacro_ray.cluster.scoring_inputs import Item, input_digest, list_items
+from sacro_ray.cluster.scoring_results import ScoresFolder, counts_of
 from sacro_ray.cluster.scoring_run import ScoringRun
 from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.disk import remove_leftovers

@@ -1,13 +1,14 @@
 """What there is to score: the images of a folder or a glob, the rows of a cohort.csv, the samples of shards; in a fixed order."""
 
 import glob
+import hashlib
 import json
 import logging
 import os
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -202,3 +203,11 @@ def _samples(shard: Path) -> Iterator[Item]:
         raise UserError(
             f"{shard} is no shard of prepare (a tar file of PNG and JSON members); prepare the cohort again"
         ) from None
+
+
+def input_digest(items: Sequence[Item]) -> str:
+    """One SHA-256 over what is to be scored: names, places and stamps of all files, in order."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(json.dumps([item.input, item.path, item.box, item.offset, item.stamp]).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,11 +1,10 @@
 """The folder of scores: whose it is, what of it is complete, and the tables put together in the order of the input."""
 
 import csv
-import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sacro_ray.cluster.scoring_inputs import FILES, MARKER, Item
+from sacro_ray.cluster.scoring_inputs import FILES, MARKER
 from sacro_ray.disk import damaged, read_kept, write_atomically, write_whole
 from sacro_ray.errors import UserError
-from sacro_ray.learning.run_folder import differences
 from sacro_ray.locations import below
+from sacro_ray.settings import differences
 
 log = logging.getLogger("sacro_ray")
 PARTS = ".parts"
@@ -263,14 +262,6 @@ def counts_of(scores: Path, total: int) -> Counter[str]:
     if counts["ok"] + counts["error"] != total:
         raise damaged(scores, f"Remove the folder {scores.parent} and score again")
     return counts
-
-
-def input_digest(items: Sequence[Item]) -> str:
-    """One SHA-256 over what is to be scored: names, places and stamps of all files, in order."""
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(json.dumps([item.input, item.path, item.box, item.offset, item.stamp]).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def _counted(rows: Iterable[Mapping[str, Any]], cutoffs: Iterable[str]) -> Iterator[str]:

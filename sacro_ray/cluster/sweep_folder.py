@@ -18,7 +18,7 @@ from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.disk import read_kept, whole_lines, write_atomically
 from sacro_ray.errors import UserError
-from sacro_ray.learning.run_folder import differences
+from sacro_ray.settings import differences
 
 Record = dict[str, Any]
 ERROR = "error.txt"

@@ -9,7 +9,8 @@ from sacro_ray.config import Experiment
 from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.disk import read_kept, whole_lines, write_atomically
 from sacro_ray.errors import UserError
-from sacro_ray.learning.run_folder import RunFolder, differences
+from sacro_ray.learning.run_folder import RunFolder
+from sacro_ray.settings import differences
 
 if TYPE_CHECKING:
     from sacro_ray.learning.place import Place

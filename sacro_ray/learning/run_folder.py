@@ -20,6 +20,7 @@ from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.disk import damaged, read_kept, remove_leftovers, whole, whole_lines, write_atomically
 from sacro_ray.errors import UserError
 from sacro_ray.locations import below
+from sacro_ray.settings import differences
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -287,15 +288,3 @@ def _description(note: Path) -> dict[str, Any]:
         return {**found, "sha256": str(found["sha256"])}
 
     return read_kept(note, parsed, RETRAIN)
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of the settings in which two configurations differ, with both values."""
-    found: list[str] = []
-    for key in sorted(old.keys() | new.keys()):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            found.append(f"{prefix}{key} ({before} there, {after} now)")
-    return found

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from sacro_ray.cluster.scoring_inputs import Item, as_text, list_items
+from sacro_ray.cluster.scoring_inputs import Item, as_text, input_digest, list_items
 from sacro_ray.cluster.scoring_reading import prepare_item
-from sacro_ray.cluster.scoring_results import input_digest
 from sacro_ray.cluster.scoring_stream import _tables
 from sacro_ray.cluster.scoring_workers import item_of
 from sacro_ray.dataset.shards import read_samples
