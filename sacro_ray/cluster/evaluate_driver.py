@@ -30,11 +30,12 @@ def evaluate_run(
     if not folder.in_bucket:  # from there the actor fetches the weights, and looks
         folder.best_description()
     _refuse_other_results(folder, experiment)
-    from sacro_ray.cluster.final_evaluation import evaluate_on_ray
-    from sacro_ray.cluster.runtime import ray_session
+    with folder.alone("evaluate"):
+        from sacro_ray.cluster.final_evaluation import evaluate_on_ray
+        from sacro_ray.cluster.runtime import ray_session
 
-    with folder.alone("evaluate"), ray_session(address):
-        return as_given(evaluate_on_ray(folder, experiment, fixed_cutoffs))
+        with ray_session(address):
+            return as_given(evaluate_on_ray(folder, experiment, fixed_cutoffs))
 
 
 def _refuse_other_results(folder: RunFolder, experiment: Experiment) -> None:
