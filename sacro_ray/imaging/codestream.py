@@ -76,7 +76,8 @@ def with_other_tail(frame: bytes) -> bytes:
     """
     tail = TAIL
     if RESTARTS in frame[: frame.find(SCAN)]:
-        tail += b"".join(bytes([0xFF, 0xD0 + number]) + TAIL[:500] for number in range(8))
+        _, last = max((frame.rfind(bytes([0xFF, 0xD0 + number])), number) for number in range(8))
+        tail += b"".join(bytes([0xFF, 0xD0 + (last + number) % 8]) + TAIL[:500] for number in range(1, 9))
     return frame[: -len(END)] + tail + END
 
 

@@ -131,7 +131,9 @@ def test_a_picture_cut_short_in_a_whole_file_is_left_out(film, syntax, how):
     assert outcome(film(syntax, frame=SHORTER[how](FRAMES[syntax]))) in ("truncated", "undecodable")
 
 
-@pytest.mark.parametrize("options", [{"restart_marker_blocks": 4}, {"progressive": True}, {"quality": 100}])
+@pytest.mark.parametrize(
+    "options", [{"restart_marker_blocks": 1}, {"restart_marker_rows": 1}, {"progressive": True}, {"quality": 100}]
+)
 def test_jpeg_of_other_kinds_cut_short(film, options):
     from PIL import Image
 
@@ -139,7 +141,10 @@ def test_jpeg_of_other_kinds_cut_short(film, options):
     Image.fromarray(EIGHT).save(buffer, format="JPEG", **options)
     frame = buffer.getvalue()
     assert len(outcome(film(JPEGBaseline8Bit, frame=frame))) == 64
-    for end in range(len(frame) // 3, len(frame) - 12, len(frame) // 7):
+    ends = [*range(len(frame) // 3, len(frame) - 12, len(frame) // 7)]
+    if "restart_marker_blocks" in options:
+        ends.append(frame.rfind(b"\xff\xd6"))  # the last stretch between two restart markers, whole
+    for end in ends:
         assert outcome(film(JPEGBaseline8Bit, frame=frame[:end] + END)) in ("truncated", "undecodable"), end
 
 
