@@ -9,7 +9,7 @@ import torch
 from disks import CUTS, cut, fill, make_read_only, small_disk
 from PIL import Image
 
-from sacro_ray.cluster import final_evaluation, preparation, runtime, scoring, search
+from sacro_ray.cluster import evaluate_driver, preparation, runtime, score_driver, search
 from sacro_ray.cluster.sweep_folder import SweepFolder
 from sacro_ray.cluster.train_driver import train
 from sacro_ray.cluster.trial import drop_damaged
@@ -37,7 +37,7 @@ def no_ray(monkeypatch):
     def refuse(address=None):
         raise AssertionError("Ray was started")
 
-    for module in (runtime, final_evaluation, preparation, scoring, search):
+    for module in (runtime, preparation, search):
         monkeypatch.setattr(module, "ray_session", refuse, raising=False)
 
 
@@ -69,7 +69,7 @@ def commands(experiment, run, pictures, tables):
 
     def evaluate_run(out):
         shutil.copytree(run.path, out / "run") if not (out / "run").exists() else None
-        final_evaluation.evaluate_run(out / "run", [], None, {})
+        evaluate_driver.evaluate_run(out / "run", [], None, {})
 
     def changed(*overrides):
         return build_experiment(experiment.as_dict(), overrides)
@@ -80,7 +80,7 @@ def commands(experiment, run, pictures, tables):
         "tune": lambda out: search.search(experiment, out / "out", resume=False),
         "evaluate RUN_DIR": evaluate_run,
         "evaluate": lambda out: evaluate(["--validation", tables, "--out", str(out / "out")]),
-        "score": lambda out: scoring.score_input(run.path, pictures, out / "out"),
+        "score": lambda out: score_driver.score_input(run.path, pictures, out / "out"),
     }
 
 
@@ -161,8 +161,8 @@ def test_a_run_with_a_file_cut_short_is_named_with_what_to_do(run, pictures, tmp
     if file.endswith(".json") and left == "all but a byte":
         return  # the end of its last line alone
     for command in (
-        lambda: scoring.score_input(run.path, pictures, tmp_path / "out"),
-        lambda: final_evaluation.evaluate_run(run.path, [], None, {}),
+        lambda: score_driver.score_input(run.path, pictures, tmp_path / "out"),
+        lambda: evaluate_driver.evaluate_run(run.path, [], None, {}),
     ):
         with pytest.raises(UserError, match=rf"{run.path / file} is (empty, cut short|damaged).* (R|r)emove"):
             command()
@@ -180,7 +180,7 @@ def test_metrics_cut_short_are_made_anew_by_evaluate(run, pictures, tmp_path):
     (run.path / "evaluation").mkdir()
     (run.path / "evaluation" / "metrics.json").write_text('{"cutoffs": {"balan')
     with pytest.raises(UserError, match=r"metrics\.json is empty, cut short.*Run `evaluate"):
-        scoring.score_input(run.path, pictures, tmp_path / "out")
+        score_driver.score_input(run.path, pictures, tmp_path / "out")
 
 
 @pytest.mark.parametrize("left", CUTS)
