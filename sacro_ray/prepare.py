@@ -9,16 +9,22 @@ from sacro_ray.locations import as_given, checked_location
 log = logging.getLogger("sacro_ray")
 
 
-def main(argv: list[str]) -> str | Path:
-    """Prepare the cohorts of an experiment, or verify a prepared one; answers where the shards lie."""
+def main(argv: list[str]) -> str | Path | None:
+    """Prepare the cohorts of an experiment, or verify a prepared one; returns where the shards lie, or None after --check."""
     arguments = command.parser(
         "prepare",
-        "Bring the cohorts of an experiment into WebDataset shards: one reference label, one split and one grey image a radiograph.\n"
-        "Started again it does only what is missing. With --verify it checks prepared shards against their manifest.",
+        "Bring the cohorts of an experiment into WebDataset shards: one reference label, one split and one grey image per radiograph.\n"
+        "The same command again does only what is missing. Nothing is overwritten unasked: where tables, files or settings have changed,\n"
+        "--replace writes again the shards that differ. --check reads tables and headers, says what would be done, and writes nothing.\n"
+        "--verify checks prepared shards against their manifest.",
         "sacro-ray prepare experiments/demo.toml --set prepare.store_size=768",
     )
     arguments.add_argument("experiment", nargs="?", help="experiment file, such as experiments/demo.toml")
     arguments.add_argument("--verify", metavar="SHARDS/COHORT", help="check every shard of a prepared cohort")
+    arguments.add_argument(
+        "--check", action="store_true", help="read tables and headers, say what would be done, write nothing"
+    )
+    arguments.add_argument("--replace", action="store_true", help="write again what has changed of cohorts that are complete")
     command.add_common(arguments)
     options = arguments.parse_args(argv)
     if options.verify is not None:
@@ -35,9 +41,14 @@ def main(argv: list[str]) -> str | Path:
 
     experiment = load_experiment(options.experiment, options.set)
     log.info("prepare: %s -> %s", options.experiment, experiment.prepare.shards)
+    if options.check:
+        from sacro_ray.dataset.check import check_experiment
+
+        check_experiment(experiment)
+        return None
     from sacro_ray.cluster.preparation import prepare_cohorts
 
-    return prepare_cohorts(experiment, options.address)
+    return prepare_cohorts(experiment, options.address, options.replace)
 
 
 def cli(argv: list[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """Small cohorts and DICOM files made to measure, and what a run is compared by, for tests of several packages."""
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from sacro_ray.config import Experiment
-from sacro_ray.dataset.completion import complete_cohort
-from sacro_ray.dataset.parts import start_folder, write_shard
+from sacro_ray.dataset.completion import complete_cohort, prepared_seed, unchanged
+from sacro_ray.dataset.half_finished import start_folder
+from sacro_ray.dataset.parts import finished_part, write_shard
 from sacro_ray.dataset.plan import plan_cohort
+from sacro_ray.dataset.replacement import reopen
 
 
 def dicom_bytes(pixels: np.ndarray, syntax: str = ExplicitVRLittleEndian, bits_stored: int = 12, **tags: object) -> bytes:
@@ -89,15 +92,17 @@ def cohort_settings(folder: Path, role: str, readers: list[str]) -> dict[str, An
     }
 
 
-def prepare_here(experiment: Experiment) -> Path:
+def prepare_here(experiment: Experiment, replace: bool = False) -> Path:
     """`prepare` without Ray: the same plan, shards and manifest, in this process."""
-    root = Path(experiment.prepare.shards)
+    root, settings = Path(experiment.prepare.shards), experiment.prepare
     for name in experiment.cohorts:
-        plan = plan_cohort(name, experiment)
-        start_folder(root / name, plan.settings, plan.digest)
-        complete_cohort(
-            plan, root / name, [write_shard(s, root / name, experiment.prepare) for s in plan.shards], experiment.prepare
-        )
+        folder = root / name
+        plan = plan_cohort(name, experiment, prepared_seed(folder))
+        if unchanged(plan, folder, partial(reopen, plan, folder, settings) if replace else None):
+            continue
+        start_folder(folder, plan.settings, plan.digest, plan.files)
+        parts = [finished_part(shard, folder) or write_shard(shard, folder, settings) for shard in plan.shards]
+        complete_cohort(plan, folder, parts, settings)
     return root
 
 

@@ -24,9 +24,10 @@ from sacro_ray.cluster.preparation import _shard_task, prepare_cohorts
 from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.cluster.training import sent_before
 from sacro_ray.config import build_experiment
+from sacro_ray.dataset.half_finished import start_folder
 from sacro_ray.dataset.manifest import read_manifest, verify
-from sacro_ray.dataset.parts import start_folder
 from sacro_ray.dataset.plan import plan_cohort
+from sacro_ray.dataset.replacement import reopen
 from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.errors import UserError
 from sacro_ray.learning.loop import TrainingRun
@@ -270,6 +271,24 @@ def test_duplicates_are_dropped_in_a_bucket_as_on_a_disk(in_bucket, there, tmp_p
         found.append(verify(as_given(f"{shards}/ours")))
     assert found[0] == found[1]
     assert [entry.reason for entry in found[0].excluded] == ["duplicate"]
+    # To be replaced, for its table has fewer rows: the manifest goes, notes of what is kept come, shards that are over go.
+    lines = (cohort / "cohort.csv").read_text().splitlines()
+    (cohort / "cohort.csv").write_text("\n".join(line for line in lines if not line.endswith("train") or line < "r1030") + "\n")
+    experiment, address = build_experiment(data, [f"prepare.shards=s3://{BUCKET}/twice"]), f"s3://{BUCKET}/twice/ours"
+    plan, before = plan_cohort("ours", experiment), there.objects("twice/ours/")
+    reopen(plan, address, experiment.prepare, "has changed")
+    start_folder(address, plan.settings, plan.digest, plan.files)
+    after = there.objects("twice/ours/")
+    unchanged = [shard.file for shard in plan.shards if shard.split == "validation"]
+    assert after.keys() - before.keys() == {
+        ".working/plan.json",
+        *(f".working/{f.replace('/', '-')[:-4]}.json" for f in unchanged),
+    }
+    gone = {name for name in before if name.endswith(".tar") and name not in plan.files}
+    assert gone
+    assert before.keys() - after.keys() == {
+        "manifest.json", "near_duplicates.csv", "contact_train.png", "contact_validation.png", *gone,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

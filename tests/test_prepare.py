@@ -126,6 +126,62 @@ def test_other_settings_or_inputs_are_refused(prepared, cohorts, capsys):
     assert files_of(prepared) == before
 
 
+def test_replace_writes_again_what_has_changed_and_the_lists_of_all_cohorts(cohorts, local_ray, tmp_path, caplog):
+    base = tmp_path / "cohorts"
+    for name in ("ours", "theirs"):
+        (base / name).mkdir(parents=True)
+        (base / name / "images").symlink_to(cohorts / name / "images")
+        for table in ("cohort.csv", "readings.csv"):
+            (base / name / table).write_text((cohorts / name / table).read_text())
+    shards = tmp_path / "shards"
+    prepare.main([str(experiment_file(base, shards))])
+    before = {path: path.stat().st_mtime_ns for path in shards.rglob("*") if path.is_file()}
+    readings = base / "ours/readings.csv"
+    readings.write_text(readings.read_text().replace("r1000,a,0", "r1000,a,4"))
+    assert prepare.main([str(experiment_file(base, shards)), "--replace", "--set", "seed=3"]) == shards
+    assert sum(path.stat().st_mtime_ns != before[path] for path in shards.rglob("*.tar")) == 1
+    assert f"{shards}/ours is replaced" in caplog.text
+    assert f"{shards}/theirs is replaced" not in caplog.text
+    assert all((shards / name / "near_duplicates.csv").stat().st_mtime_ns > max(before.values()) for name in ("ours", "theirs"))
+    assert not list(shards.rglob(".working"))
+    prepare.main([str(experiment_file(base, shards))])
+
+
+def test_check_says_what_would_be_done_and_writes_nothing(cohorts, tmp_path, caplog, capsys):
+    base = tmp_path / "cohorts"
+    for name in ("ours", "theirs"):
+        (base / name / "images").mkdir(parents=True)
+        for path in (cohorts / name).rglob("*.*"):
+            (base / name / path.relative_to(cohorts / name)).write_bytes(path.read_bytes())
+    pixels = np.arange(2000, dtype=np.uint16).reshape(40, 50)
+    (base / "ours/images/r1004.png").write_bytes(dicom_bytes(pixels, Modality="CT"))
+    (base / "ours/images/r1005.png").write_bytes(b"")
+    shards = tmp_path / "shards"
+    before = files_of(base)
+    caplog.set_level("INFO")
+    run(prepare.main, ["--check", str(experiment_file(base, shards, pseudonymise=True))])
+    assert capsys.readouterr().out == ""
+    assert "ours: 72 radiographs received, 2 would be left out before a pixel is read" in caplog.text
+    assert "wrong_modality 1 (the header's modality is not among prepare.modalities, or is missing): r1004" in caplog.text
+    assert "empty_file 1 (the file has no bytes): r1005" in caplog.text
+    assert "test: 16 radiographs of 8 patients, 8 positive, 7 negative, 1 without a label" in caplog.text
+    assert f"{shards}/theirs is not there yet" in caplog.text
+    assert not shards.exists()
+    assert files_of(base) == before
+    with pytest.raises(SystemExit) as caught:
+        run(prepare.main, ["--check", str(experiment_file(base, shards, max_excluded_fraction=0.01))])
+    assert caught.value.code == 2
+    assert "2 of 72 radiographs cannot be used" in capsys.readouterr().err
+
+
+def test_check_knows_what_is_prepared(prepared, cohorts, caplog):
+    caplog.set_level("INFO")
+    prepare.main(["--check", str(experiment_file(cohorts, prepared))])
+    assert f"{prepared}/ours is complete, from the same tables and settings" in caplog.text
+    prepare.main(["--check", str(experiment_file(cohorts, prepared, store_size=40))])
+    assert "store_size = 40, then 1024): prepare refuses, prepare --replace writes again" in caplog.text
+
+
 def test_rows_in_any_order_and_any_number_of_processes_give_the_same_bytes(prepared, cohorts, tmp_path):
     """One process without Ray against two Ray workers; rows of both tables backwards."""
     from cohorts import prepare_here

@@ -14,34 +14,28 @@ from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
 from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.config import Experiment, Prepare
+from sacro_ray.dataset.check import plan_experiment, refuse_too_many
 from sacro_ray.dataset.completion import (
     INDEX,
     NEAR,
     complete_cohort,
     log_flow,
-    prepared_seed,
     read_index,
     unchanged,
     write_near_duplicates,
 )
 from sacro_ray.dataset.contact_sheet import RADIOGRAPHS, contact_sheet
 from sacro_ray.dataset.files import read_file
+from sacro_ray.dataset.half_finished import end_folder, start_folder
 from sacro_ray.dataset.leaks import refuse_pixels_in_development_and_test
 from sacro_ray.dataset.manifest import NAME as MANIFEST
 from sacro_ray.dataset.manifest import is_complete, read_manifest
-from sacro_ray.dataset.parts import (
-    Part,
-    end_folder,
-    finished_part,
-    note_name,
-    start_folder,
-    write_shard,
-)
-from sacro_ray.dataset.plan import SPLITS, CohortPlan, PlannedRadiograph, PlannedShard, plan_cohort
+from sacro_ray.dataset.parts import Part, finished_part, note_name, write_shard
+from sacro_ray.dataset.plan import SPLITS, CohortPlan, PlannedRadiograph, PlannedShard
 from sacro_ray.dataset.progress import Progress
+from sacro_ray.dataset.replacement import reopen
 from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.disk import write_atomically
-from sacro_ray.errors import UserError, listed
 from sacro_ray.imaging.decode import ExcludedRadiograph, read_radiograph
 from sacro_ray.locations import as_given, below
 
@@ -53,26 +47,40 @@ SECONDS_A_RADIOGRAPH = 120
 SHARD_TRIES = 3
 
 
-def prepare_cohorts(experiment: Experiment, address: str | None = None) -> str | Path:
+def prepare_cohorts(experiment: Experiment, address: str | None = None, replace: bool = False) -> str | Path:
     """Bring all cohorts of an experiment into shards.
 
     Cohorts that are complete with the same inputs and settings are verified and left alone; half-finished ones go on.
+
+    Args:
+        experiment: Its cohorts, and [prepare].
+        address: Of a Ray cluster; see `ray_session`.
+        replace: Write again the shards that have changed of cohorts that are complete, but from other inputs or settings.
 
     Returns:
         The folder of all shards, as a path or, where they are written into a bucket, as an address.
 
     Raises:
         UserError: Something in the tables is wrong, too many radiographs cannot be used, a picture is in two places, or a cohort
-            was prepared before from other inputs or with other settings.
+            was prepared before from other inputs or with other settings and is not to be replaced.
     """
     location = as_given(experiment.prepare.shards)
-    plans = {name: plan_cohort(name, experiment, prepared_seed(as_given(below(location, name)))) for name in experiment.cohorts}
-    _warn_of_shared_patients(plans)
-    todo = {name: plan for name, plan in plans.items() if not unchanged(plan, as_given(below(location, name)))}
+    plans = plan_experiment(experiment)
+    folders = {name: as_given(below(location, name)) for name in plans}
+    changed: dict[str, str] = {}
+    todo = {
+        name: plan
+        for name, plan in plans.items()
+        if not unchanged(plan, folders[name], partial(changed.__setitem__, name) if replace else None)
+    }
     with WorkingFolder(location) as working, working.alone("prepare", "prepare.shards") if todo else nullcontext():
+        for name, problem in changed.items():
+            reopen(plans[name], folders[name], experiment.prepare, problem)
         # Another `prepare` may have completed some between the look and the lock.
-        left = {name: plan for name, plan in todo.items() if not is_complete(as_given(below(location, name)))}
+        left = {name: plan for name, plan in todo.items() if not is_complete(folders[name])}
         _prepare(plans, left, working, experiment, address)
+        write_near_duplicates(working.path, list(plans), anew=bool(changed))
+        working.send()
     for name in plans:
         if name not in todo:
             log.info("%s: complete and verified, left as it is", name)
@@ -104,8 +112,6 @@ def _prepare(
                 complete_cohort(plan, root / name, parts[name], settings, partial(_bring_shard, working, name))
                 working.send(f"{name}/{MANIFEST}")
                 end_folder(as_given(source))
-    write_near_duplicates(root, list(plans))
-    working.send()
 
 
 def _bring_shard(working: WorkingFolder, cohort: str, file: str) -> None:
@@ -114,16 +120,15 @@ def _bring_shard(working: WorkingFolder, cohort: str, file: str) -> None:
 
 def _write_parts(plan: CohortPlan, folder: str, settings: Prepare) -> list[Part]:
     """Write the shards of a cohort that are missing; the parts of all, in order."""
-    start_folder(as_given(folder), plan.settings, plan.digest)
-    excluded = {name: reason for name, reason in plan.excluded.items() if reason != "discordant"}
-    _refuse_too_many(plan, excluded, settings)
+    start_folder(as_given(folder), plan.settings, plan.digest, plan.files)
+    excluded = plan.left_out
     parts: dict[str, Part] = {}
     progress = Progress(plan.cohort, len(plan.radiographs))
     for shard, part in _run(plan.shards, folder, settings):
         parts[shard.file] = part
         excluded |= part.excluded
         progress.advance(len(shard.radiographs))
-        _refuse_too_many(plan, excluded, settings)
+        refuse_too_many(plan, excluded, settings)
     progress.close()
     return [parts[shard.file] for shard in plan.shards]
 
@@ -215,25 +220,3 @@ def _draw_contact_sheets(plan: CohortPlan, parts: list[Part], source: str, folde
         tasks[split] = _contact_sheet_task.remote(title, [planned[e.radiograph_id] for e, _ in first], source, shards, settings)
     for split, task in tasks.items():
         write_atomically(folder / f"contact_{split}.png", ray.get(task))
-
-
-def _refuse_too_many(plan: CohortPlan, excluded: dict[str, str], settings: Prepare) -> None:
-    share = len(excluded) / plan.received
-    if share > settings.max_excluded_fraction:
-        raise UserError(
-            f"cohort {plan.cohort}: {len(excluded)} of {plan.received} radiographs cannot be used ({share:.1%}, at most "
-            f"prepare.max_excluded_fraction = {settings.max_excluded_fraction:.1%}): "
-            f"{listed(f'{name} ({reason})' for name, reason in excluded.items())}. Mend the files or raise the limit"
-        )
-
-
-def _warn_of_shared_patients(plans: dict[str, CohortPlan]) -> None:
-    """Numbers may coincide between sites, so this is a warning; and no patient is named."""
-    patients = {name: {r.patient_id for r in plan.radiographs} for name, plan in plans.items()}
-    names = list(plans)
-    for i, one in enumerate(names):
-        for other in names[i + 1 :]:
-            if shared := patients[one] & patients[other]:
-                log.warning(
-                    "%d patient_ids occur in both %s and %s; make sure that these are different people", len(shared), one, other
-                )

@@ -11,11 +11,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sacro_ray.config import Prepare
+from sacro_ray.dataset.half_finished import end_folder, noted_settings
 from sacro_ray.dataset.leaks import Seen, duplicates, near_duplicates, refuse_pixels_in_two_splits, same_films
 from sacro_ray.dataset.manifest import (
     SCHEMA_VERSION,
     Excluded,
     Manifest,
+    PartInputs,
     Shard,
     Split,
     is_complete,
@@ -23,7 +25,7 @@ from sacro_ray.dataset.manifest import (
     verify,
     write_manifest,
 )
-from sacro_ray.dataset.parts import Part, end_folder, sources_digest, without
+from sacro_ray.dataset.parts import Part, sources_digest, without
 from sacro_ray.dataset.plan import SPLITS, CohortPlan, PlannedRadiograph, same_settings
 from sacro_ray.disk import read_kept, whole_lines, write_atomically
 from sacro_ray.errors import UserError, listed
@@ -32,7 +34,9 @@ from sacro_ray.imaging.remarks import REMARKS
 
 log = logging.getLogger("sacro_ray")
 INDEX, NEAR = "index.csv", "near_duplicates.csv"
-INDEX_COLUMNS = ("radiograph_id", "split", "pixel_sha256", "perceptual_hash", "greyscale", "stored_sha256", "notes")
+INDEX_COLUMNS = (
+    "radiograph_id", "split", "pixel_sha256", "perceptual_hash", "greyscale", "stored_sha256", "simulated", "notes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,34 +51,65 @@ class Indexed:
 
 
 def prepared_seed(folder: str | Path) -> int | None:
-    """The seed of the split that a complete cohort's folder, or address, holds; None where there is none."""
-    return manifest_in(folder).settings.get("seed") if is_complete(folder) else None
+    """The seed of the split that a cohort's folder, or address, holds, complete or half-finished; None where none can be read."""
+    try:
+        settings = manifest_in(folder).settings if is_complete(folder) else noted_settings(folder)
+    except UserError:
+        return None
+    return settings.get("seed")
 
 
-def unchanged(plan: CohortPlan, folder: str | Path) -> bool:
+def unchanged(plan: CohortPlan, folder: str | Path, reopen: Callable[[str], None] | None = None) -> bool:
     """Whether the cohort is complete with the same inputs and settings, verified down to every byte.
+
+    Args:
+        plan: What is to be there.
+        folder: The cohort's, or its address.
+        reopen: Called with the difference where the cohort is complete and has one; without it that is an error.
 
     Raises:
         UserError: It is complete, but from other inputs or settings, or its shards do not match its manifest.
     """
     if not is_complete(folder):
         return False
-    manifest = verify(folder)
+    try:
+        problem = difference(plan, verify(folder))
+    except UserError as error:
+        if reopen is None:
+            raise
+        problem = f"is damaged: {error}"
+    if problem is None:
+        end_folder(folder)
+        return True
+    if reopen is None:
+        raise UserError(
+            f"{folder} {problem}, and prepare overwrites nothing unasked. Give --replace, which writes again what has changed, or "
+            "set prepare.shards to a new folder"
+        )
+    reopen(problem)
+    return False
+
+
+def difference(plan: CohortPlan, manifest: Manifest, files: bool = True) -> str | None:
+    """How a complete cohort differs from the plan, or None.
+
+    Args:
+        plan: What is to be there.
+        manifest: Of what is there.
+        files: Whether to read the image files, too.
+    """
     changed = same_settings(manifest.settings, plan.settings)
     if changed:
         shown = {"seed": "split_seed"}
         given = ", ".join(
             f"{shown.get(name, name)} = {plan.settings.get(name)!r}, then {manifest.settings.get(name)!r}" for name in changed
         )
-        problem = f"with other settings ({given})"
-    elif manifest.inputs != _inputs(plan, _sources(plan)):
-        problem = "from other tables or image files"
-    else:
-        end_folder(folder)
-        return True
-    raise UserError(
-        f"{folder} was prepared {problem}, and prepare overwrites nothing. Delete the folder, or set prepare.shards to a new one"
-    )
+        return f"was prepared with other settings ({given})"
+    if manifest.inputs["tables"] != plan.digest:
+        return "was prepared from other tables or image files: the tables differ"
+    if files and manifest.inputs != _inputs(plan, _sources(plan)):
+        return "was prepared from other tables or image files: the files differ"
+    return None
 
 
 def complete_cohort(
@@ -125,7 +160,7 @@ def log_flow(manifest: Manifest) -> None:
     log.info("\n".join(lines))
 
 
-def write_near_duplicates(root: Path, cohorts: Sequence[str]) -> None:
+def write_near_duplicates(root: Path, cohorts: Sequence[str], anew: bool = False) -> None:
     """List pairs of pictures that look alike, within and between the cohorts of an experiment; warn of those across splits.
 
     Each cohort's folder gets its pairs, `near_duplicates.csv`; a list that is there already stays.
@@ -133,8 +168,9 @@ def write_near_duplicates(root: Path, cohorts: Sequence[str]) -> None:
     Args:
         root: The folder of all shards.
         cohorts: Prepared cohorts.
+        anew: Replace the lists that are there: a cohort was replaced, and lists of others name its radiographs, too.
     """
-    missing = [cohort for cohort in cohorts if not (root / cohort / NEAR).exists()]
+    missing = [cohort for cohort in cohorts if anew or not (root / cohort / NEAR).exists()]
     if not missing:
         return
     entries = [(cohort, entry) for cohort in cohorts for entry in read_index(root / cohort)]
@@ -203,6 +239,7 @@ def _manifest(plan: CohortPlan, parts: list[Part]) -> Manifest:
         settings=plan.settings,
         inputs=_inputs(plan, [part.sources for part in parts]),
         remarks=dict(sorted(Counter(note for part in parts for entry in part.written for note in entry.notes).items())),
+        parts={part.file: PartInputs(plan=part.plan, sources=part.sources) for part in parts},
     )
 
 
@@ -226,6 +263,8 @@ def _write_index(folder: Path, parts: list[Part]) -> None:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(INDEX_COLUMNS)
     for part in parts:
-        lines = [entry.model_dump() | {"notes": " ".join(entry.notes)} for entry in part.written]
+        lines = [
+            entry.model_dump() | {"simulated": int(entry.simulated), "notes": " ".join(entry.notes)} for entry in part.written
+        ]
         writer.writerows([line[column] for column in INDEX_COLUMNS] for line in lines)
     write_atomically(folder / INDEX, buffer.getvalue().encode())

@@ -58,6 +58,13 @@ class Excluded(_Part):
     reason: str
 
 
+class PartInputs(_Part):
+    """What one shard was made of: SHA-256 of its part of the plan, and of its image files."""
+
+    plan: str
+    sources: str
+
+
 class Manifest(_Part):
     """A prepared cohort.
 
@@ -65,6 +72,7 @@ class Manifest(_Part):
         received: Radiographs in cohort.csv; those of the splits and those excluded add up to it.
         settings: The preparation's settings and the cohort's rule, consensus and readers.
         inputs: SHA-256 of the two tables and of all image files.
+        parts: What each shard was made of, by its file; of cohorts that an older version has prepared it is empty.
         simulated: At least one radiograph was drawn by a program.
         remarks: How many radiographs were kept with which remark, such as `no_window`, by remark.
     """
@@ -79,6 +87,7 @@ class Manifest(_Part):
     settings: dict[str, Any]
     inputs: dict[str, str]
     remarks: dict[str, int] = {}
+    parts: dict[str, PartInputs] = {}
 
     @property
     def digest(self) -> str:
@@ -156,7 +165,7 @@ def verify(folder: str | Path) -> Manifest:
             problems.append(f"{name} has changed (SHA-256)")
     if problems:
         raise UserError(
-            f"{folder} does not match its manifest: {'; '.join(problems[:20])}. Delete the folder and prepare the cohort again"
+            f"{folder} does not match its manifest: {'; '.join(problems[:20])}. prepare --replace writes again what is wrong"
         )
     return manifest
 

@@ -2,27 +2,24 @@
 
 import hashlib
 import json
-import shutil
 import tarfile
 from collections.abc import Callable, Collection
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sacro_ray import __version__
 from sacro_ray.config import Prepare
 from sacro_ray.dataset.files import read_file, sha256_of
+from sacro_ray.dataset.half_finished import WORKING
 from sacro_ray.dataset.leaks import perceptual_hash, pixel_digest
 from sacro_ray.dataset.plan import PlannedRadiograph, PlannedShard
 from sacro_ray.dataset.shards import add_sample, png_bytes
-from sacro_ray.dataset.store import Store
 from sacro_ray.disk import whole, write_atomically
-from sacro_ray.errors import UserError
 from sacro_ray.imaging.decode import Radiograph, read_radiograph
 from sacro_ray.imaging.exclusion import ExcludedRadiograph
-from sacro_ray.locations import in_store
-
-WORKING = ".working"
 
 
 class Written(BaseModel):
@@ -49,6 +46,7 @@ class Part(BaseModel):
     written: list[Written]
     excluded: dict[str, str]
     sources: str
+    plan: str
 
 
 def write_shard(
@@ -103,7 +101,10 @@ def write_shard(
     digest, size = (sha256_of(target), target.stat().st_size) if written else (None, 0)
     if not written:
         target.unlink()
-    part = Part(file=shard.file, sha256=digest, bytes=size, written=written, excluded=excluded, sources=sources.hexdigest())
+    part = Part(
+        file=shard.file, sha256=digest, bytes=size, written=written, excluded=excluded, sources=sources.hexdigest(),
+        plan=shard_digest(shard, settings),
+    )  # fmt: skip
     write_atomically(_note_path(folder, shard), part.model_dump_json(indent=1).encode())
     return part
 
@@ -117,6 +118,21 @@ def finished_part(shard: PlannedShard, folder: Path) -> Part | None:
     if part.sha256 is not None and not ((folder / part.file).is_file() and sha256_of(folder / part.file) == part.sha256):
         return None
     return part if part.sources == sources_digest(shard) else None
+
+
+# Of the settings those that decide who is in a shard, which it says itself, and those that change nothing in it.
+NOT_IN_A_SHARD = {
+    "shards", "validation_fraction", "split_seed", "samples_per_shard", "max_excluded_fraction", "duplicates", "pseudonymise",
+}  # fmt: skip
+
+
+def shard_digest(shard: PlannedShard, settings: Prepare) -> str:
+    """SHA-256 of all that decides what a shard holds, but for the image files: rows of the tables, settings, this version."""
+    rows = [{key: value for key, value in asdict(radiograph).items() if key != "path"} for radiograph in shard.radiographs]
+    text = json.dumps(
+        [__version__, shard.cohort, shard.split, rows, settings.model_dump(mode="json", exclude=NOT_IN_A_SHARD)], sort_keys=True
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sources_digest(shard: PlannedShard) -> str:
@@ -178,55 +194,6 @@ def without(part: Part, folder: Path, shard: PlannedShard, dropped: Collection[s
     changed = part.model_copy(update={"sha256": digest, "bytes": size, "written": kept, "excluded": excluded})
     write_atomically(_note_path(folder, shard), changed.model_dump_json(indent=1).encode())
     return changed
-
-
-def start_folder(folder: str | Path, settings: dict[str, Any], digest: str) -> None:
-    """Note in the cohort's folder what is being prepared; what an unfinished run with other settings or inputs left there goes.
-
-    Raises:
-        UserError: The folder holds something, but no such note: it is not ours to clear.
-    """
-    text = json.dumps({"digest": digest, "settings": settings}, sort_keys=True).encode()
-    unknown = f"{folder} holds files of which prepare knows nothing; move them away, or set prepare.shards to another folder"
-    if in_store(folder):
-        _start_in_bucket(Store(str(folder)), text, unknown)
-        return
-    folder = Path(folder)
-    note = folder / WORKING / "plan.json"
-    if note.is_file() and note.read_bytes() == text:
-        return
-    left = [path for path in folder.iterdir() if path.name != WORKING] if folder.is_dir() else []
-    if left and not note.is_file():
-        raise UserError(unknown)
-    for path in left:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    shutil.rmtree(note.parent, ignore_errors=True)
-    write_atomically(note, text)
-
-
-def _start_in_bucket(store: Store, text: bytes, unknown: str) -> None:
-    note = f"{WORKING}/plan.json"
-    there = store.read(note)
-    if there == text:
-        return
-    left = [name for name in store.sizes() if not name.startswith(f"{WORKING}/")]
-    if left and there is None:
-        raise UserError(unknown)
-    for name in left:
-        store.delete(name)
-    store.delete_folder(WORKING)
-    store.write(note, text)
-
-
-def end_folder(folder: str | Path) -> None:
-    """Take away the working notes and what a killed process left half-written."""
-    if in_store(folder):
-        Store(str(folder)).delete_folder(WORKING)
-        return
-    folder = Path(folder)
-    shutil.rmtree(folder / WORKING, ignore_errors=True)
-    for path in folder.rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
 
 
 def note_name(shard: PlannedShard) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sacro_ray.config import Cohort, Experiment, Prepare
-from sacro_ray.dataset.pseudonyms import Pseudonyms
+from sacro_ray.dataset.pseudonyms import Pseudonyms, key_of_pseudonyms
 from sacro_ray.dataset.shards import key_of
 from sacro_ray.dataset.splits import split_patients
 from sacro_ray.dataset.tables import CohortRow, Value, read_cohort, read_readings
@@ -76,9 +76,27 @@ class CohortPlan:
     settings: dict[str, Any]
 
     @property
+    def files(self) -> list[str]:
+        """The shards, by their paths relative to the cohort's folder."""
+        return [shard.file for shard in self.shards]
+
+    @property
     def radiographs(self) -> list[PlannedRadiograph]:
         """All radiographs that are to be read, in shard order."""
         return [radiograph for shard in self.shards for radiograph in shard.radiographs]
+
+    @property
+    def splits(self) -> dict[str, list[PlannedRadiograph]]:
+        """The radiographs that are to be read, by split; a split may be empty."""
+        members: dict[str, list[PlannedRadiograph]] = {split: [] for split in SPLITS[self.role]}
+        for shard in self.shards:
+            members[shard.split] += shard.radiographs
+        return members
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Reason by radiograph that cannot be used. Discordant ones are a result, not a fault."""
+        return {name: reason for name, reason in self.excluded.items() if reason != "discordant"}
 
     @property
     def digest(self) -> str:
@@ -88,7 +106,7 @@ class CohortPlan:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plan_cohort(name: str, experiment: Experiment, prepared_seed: int | None = None) -> CohortPlan:
+def plan_cohort(name: str, experiment: Experiment, prepared_seed: int | None = None, write: bool = True) -> CohortPlan:
     """Read the tables of a cohort, find each reference label, split the patients, and divide each split into shards.
 
     Args:
@@ -96,6 +114,7 @@ def plan_cohort(name: str, experiment: Experiment, prepared_seed: int | None = N
         experiment: `prepare.split_seed` decides the split; where there is none, the seed of the split that is there already, or else
             `seed`: another seed for the training moves no patient.
         prepared_seed: That of the split that is there already.
+        write: Make the key and the key table of pseudonyms beside cohort.csv; without it, and without a key, ids stay as they are.
 
     Raises:
         UserError: Something in the tables cannot be right, or readers disagree without a third reading.
@@ -131,9 +150,10 @@ def plan_cohort(name: str, experiment: Experiment, prepared_seed: int | None = N
         planned[splits[row.patient_id]].append(
             _planned(row, outcomes[row.radiograph_id], readings.get(row.radiograph_id, {}), cohort)
         )
-    if settings.pseudonymise:
+    if settings.pseudonymise and (write or key_of_pseudonyms(Path(cohort.table)).exists()):
         pseudonyms = Pseudonyms(Path(cohort.table))
-        pseudonyms.write_key_table((row.radiograph_id for row in rows), (row.patient_id for row in rows))
+        if write:
+            pseudonyms.write_key_table((row.radiograph_id for row in rows), (row.patient_id for row in rows))
         planned = {split: [_renamed(radiograph, pseudonyms) for radiograph in members] for split, members in planned.items()}
         excluded = {pseudonyms.of("radiograph", radiograph): reason for radiograph, reason in excluded.items()}
     shards = [

@@ -14,6 +14,11 @@ from sacro_ray.errors import UserError
 DIGITS = 16  # hexadecimal: 64 bits, a collision among 1,000,000 ids has a chance of 3 in 100,000,000
 
 
+def key_of_pseudonyms(table: Path) -> Path:
+    """Where the key of a cohort lies, given its table."""
+    return table.with_suffix(".pseudonym_key")
+
+
 class Pseudonyms:
     """Pseudonyms of a cohort, by HMAC-SHA256 under a secret key that lies beside the cohort's table.
 
@@ -29,7 +34,7 @@ class Pseudonyms:
 
     def __init__(self, table: Path) -> None:
         self._key_table = table.with_suffix(".pseudonyms.csv")
-        path = table.with_suffix(".pseudonym_key")
+        path = key_of_pseudonyms(table)
         try:
             if not path.exists():
                 write_atomically(path, secrets.token_hex(32).encode() + b"\n", mode=0o600)

@@ -29,7 +29,7 @@ HEAD_BYTES = 1024
 
 Box = tuple[int, int, int, int]
 
-__all__ = ["Box", "ExcludedRadiograph", "Radiograph", "looks_like_image", "read_radiograph"]
+__all__ = ["Box", "ExcludedRadiograph", "Radiograph", "check_radiograph", "looks_like_image", "read_radiograph"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,31 @@ def _starts_with_elements(head: bytes, order: str) -> bool:
     return found == 2
 
 
+def _opened(data: bytes, settings: Prepare) -> pydicom.Dataset | None:
+    """The data set of a DICOM file whose header allows it, or None where the bytes are a picture's."""
+    if not data:
+        raise ExcludedRadiograph("empty_file")
+    # DICOM first: the preamble of a dual-purpose file is a TIFF header (PS3.10, 7.1).
+    if data[128:132] != b"DICM" and data.startswith(PICTURE_STARTS):
+        return None
+    if not dicom.is_dicom(data[:132]):
+        raise ExcludedRadiograph("not_an_image")
+    with guarded():
+        dataset = dicom.open_dicom(data)
+        dicom.check_header(dataset, settings.modalities)
+    return dataset
+
+
+@one_file_alone()
+def check_radiograph(data: bytes, settings: Prepare) -> None:
+    """Refuse what the first bytes and the header of a file alone rule out; no pixel is decoded.
+
+    Raises:
+        ExcludedRadiograph: As `read_radiograph` would.
+    """
+    _opened(data, settings)
+
+
 @one_file_alone()
 def read_radiograph(
     data: bytes, settings: Prepare, box: Box | None = None, plain: bool = False, digest: bool = False
@@ -111,18 +136,13 @@ def read_radiograph(
     Raises:
         ExcludedRadiograph: It cannot be used; `reason` says why.
     """
-    if not data:
-        raise ExcludedRadiograph("empty_file")
     remarks: tuple[str, ...] = ()
-    film: _Film | None = None
-    # DICOM first: the preamble of a dual-purpose file is a TIFF header (PS3.10, 7.1).
-    if data[128:132] != b"DICM" and data.startswith(PICTURE_STARTS):
+    dataset, film = _opened(data, settings), None
+    if dataset is None:
         values, remarks = read_picture(data)
-    elif dicom.is_dicom(data[:132]):
-        film = _read_film(data, settings)
-        values, remarks = film.stored.values, film.facts.notes
     else:
-        raise ExcludedRadiograph("not_an_image")
+        film = _read_film(dataset)
+        values, remarks = film.stored.values, film.facts.notes
     height, width = values.shape
     kept = box if box is not None and settings.crop != "none" else (0, 0, width, height)
     left, top, right, bottom = kept
@@ -154,10 +174,8 @@ class _Film:
     facts: dicom.Facts
 
 
-def _read_film(data: bytes, settings: Prepare) -> _Film:
+def _read_film(dataset: pydicom.Dataset) -> _Film:
     with guarded():
-        dataset = dicom.open_dicom(data)
-        dicom.check_header(dataset, settings.modalities)
         return _Film(dataset, stored_pixels(dataset), dicom.facts(dataset))
 
 

@@ -6,6 +6,7 @@ import pytest
 from cohorts import cohort_settings, prepare_here, write_cohort
 
 from sacro_ray.config import build_experiment
+from sacro_ray.dataset.check import plan_experiment
 from sacro_ray.dataset.completion import prepared_seed, unchanged
 from sacro_ray.dataset.plan import plan_cohort
 from sacro_ray.errors import UserError
@@ -45,6 +46,35 @@ def test_the_kept_split_is_said(prepared, caplog):
     caplog.set_level(logging.INFO)
     planned(prepared, "seed=7")
     assert "seed = 7, and the split of seed 0, with which it was prepared, is kept" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("grades", "said"),
+    [
+        ([0] * 12, "train has 0 positive and 9 negative radiographs: training, AUC and cut-offs need both"),
+        ([4] * 12, "validation has 3 positive and 0 negative radiographs: training, AUC and cut-offs need both"),
+        ([0, 4, 0] * 4, "validation has 1 positive and 2 negative radiographs: with fewer than 5 of either, AUC and"),
+    ],
+)
+def test_one_class_and_few_radiographs_are_said_before_anything_is_prepared(tmp_path, grades, said, caplog):
+    folder = write_cohort(tmp_path / "ours", 12, 1, ["a"])
+    names = [f"r1{i:03d}" for i in range(12)]
+    lines = [f"{name},a,{grade}" for name, grade in zip(names, grades, strict=True)]
+    (folder / "readings.csv").write_text("radiograph_id,reader,grade\n" + "\n".join(lines) + "\n")
+    rows = [f"{name},{name},images/{name}.png,{'train' if i % 4 else 'validation'}" for i, name in enumerate(names)]
+    (folder / "cohort.csv").write_text("radiograph_id,patient_id,path,split\n" + "\n".join(rows) + "\n")
+    settings = {"name": "few", "cohorts": {"ours": cohort_settings(folder, "development", ["a"])}}
+    plan_experiment(build_experiment(settings, [f"prepare.shards={tmp_path}/shards"]))
+    assert said in caplog.text
+
+
+def test_a_cohort_of_usual_size_is_no_remark(tmp_path, caplog):
+    settings = {
+        "name": "many",
+        "cohorts": {"ours": cohort_settings(write_cohort(tmp_path / "o", 96, 1, ["a"], True), "development", ["a"])},
+    }
+    plan_experiment(build_experiment(settings, [f"prepare.shards={tmp_path}/shards"]))
+    assert not caplog.text
 
 
 def test_another_split_seed_is_another_split_and_is_refused(prepared):
