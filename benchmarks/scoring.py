@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import ray
 import torch
 
 from sacro_ray.cluster.runtime import ray_session
@@ -24,6 +23,7 @@ from sacro_ray.cluster.scoring_inputs import Item, list_items
 from sacro_ray.cluster.scoring_reading import prepare_item
 from sacro_ray.cluster.scoring_stream import pool_for, quiet_ray, stream_parts
 from sacro_ray.cluster.scoring_workers import Outputs
+from sacro_ray.cluster.sizing import cluster_nodes
 from sacro_ray.config import Experiment
 from sacro_ray.learning.inference import score_batch
 from sacro_ray.learning.place import Place, resolved_precision
@@ -63,7 +63,7 @@ def forward_alone(squares: list[np.ndarray], network, experiment: Experiment, pl
 def streamed(items: list[Item], run: Path, experiment: Experiment, size_px: int) -> tuple[float, float]:
     """Radiographs a second after the first finished parts, one of each worker, and the seconds until then."""
     parts = range(-(-len(items) // BATCH))
-    pool = pool_for(experiment, ray.cluster_resources(), len(parts))
+    pool = pool_for(experiment, cluster_nodes(), len(parts))
     start, counted, first_s = time.perf_counter(), 0, 0.0
     for done, (_, rows) in enumerate(stream_parts(run, experiment, size_px, Outputs(), items, parts, BATCH, pool), start=1):
         if done <= pool.workers:

@@ -12,13 +12,15 @@ from urllib.error import URLError
 
 import pandas as pd
 import pytest
+import ray.train
 import torch
+import torch.distributed as dist
 from cohorts import RUN_FILES, assert_same_run
 from torchvision.models import get_model_weights
 
 from sacro_ray import train as command
 from sacro_ray.cluster.train_driver import train
-from sacro_ray.cluster.training import cpu_share
+from sacro_ray.cluster.training import check_shared, cpu_share, run_trainer
 from sacro_ray.config import build_experiment
 from sacro_ray.errors import UserError
 from sacro_ray.learning.data import open_stage
@@ -102,6 +104,34 @@ def test_a_loss_that_is_not_finite_ends_the_run_without_another_start(experiment
     with pytest.raises(DivergedError, match=r"epoch \d is not finite; the batch held the radiographs r\d+"):
         train(cut(experiment, "training.lr=1e30"), tmp_path)
     assert not (tmp_path / "small" / "predictions").exists()
+
+
+def test_an_error_of_one_rank_alone_ends_the_run_at_once_with_its_message(experiment, tmp_path):
+    """Returned or raised and tried again, it would leave the first rank in its collective for half an hour, up to four times."""
+
+    def lame_rank(config):
+        first = ray.train.get_context().get_world_rank() == 0
+        dist.barrier()
+        if first:
+            with open(config["folder"] + "/starts", "a") as starts:
+                starts.write(f"{time.time()}\n")
+        else:
+            time.sleep(0.5)
+            raise UserError("the shards are not on this machine")
+        dist.barrier()
+
+    two = ray.train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1})
+    with pytest.raises(UserError, match="the shards are not on this machine"):
+        run_trainer(experiment, RunFolder(tmp_path), two, lame_rank)
+    (started,) = (tmp_path / "starts").read_text().split()
+    assert time.time() - float(started) < 60
+
+
+def test_a_rank_that_does_not_see_the_run_folder_is_the_users_error(experiment, tmp_path):
+    with pytest.raises(UserError, match=r"the run folder .* is not on this machine; give --runs a folder that all machines"):
+        check_shared(RunFolder(tmp_path))
+    RunFolder(tmp_path).claim(experiment)
+    check_shared(RunFolder(tmp_path))
 
 
 @pytest.mark.parametrize(

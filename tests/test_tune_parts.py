@@ -327,6 +327,13 @@ GPU_NODE = {"CPU": 16.0, "GPU": 4.0, "memory": 1e9}
         ({"cpus_per_trial": 1.0}, [{"CPU": 4.0}], {"CPU": 1.0}, {}, 4),
         ({}, [GPU_NODE], {"CPU": 4.0, "GPU": 1.0}, {}, 4),
         ({"gpus_per_trial": 0.5}, [GPU_NODE], {"CPU": 2.0, "GPU": 0.5}, {}, 8),
+        (
+            {"gpus_per_trial": 0.6, "cpus_per_trial": 1.0},
+            [GPU_NODE],
+            {"CPU": 1.0, "GPU": 0.6},
+            {},
+            4,
+        ),  # a fraction lies on one GPU
         ({"gpus_per_trial": 0.0}, [GPU_NODE], {"CPU": 16.0}, {}, 1),
         ({"workers_per_trial": 2}, [{"CPU": 2.0}], None, {"CPU": 1.0}, 1),
         ({"workers_per_trial": 2}, [GPU_NODE], None, {"CPU": 4.0, "GPU": 1.0}, 2),
@@ -348,6 +355,8 @@ def test_as_many_trials_at_once_as_fit(settings, nodes, own, worker, at_once):
         ({"gpus_per_trial": 9.0}, [GPU_NODE, GPU_NODE], r"asks for 9 GPUs .* this Ray has 8"),
         ({"gpus_per_trial": 5.0}, [GPU_NODE, GPU_NODE], "no room"),
         ({"cpus_per_trial": 3.0}, [{"CPU": 2.0}, {"CPU": 2.0}], "no room"),
+        ({}, [], r"no machine with a CPU .* deploy/with_gpus.py"),
+        ({}, [{"CPU": 0.0, "memory": 1e9}], r"no machine with a CPU .* \(1 nodes without\)"),
         ({"workers_per_trial": 3}, [{"CPU": 2.0}], r"asks for 3 CPUs \(3 workers"),
         ({"workers_per_trial": 2, "gpus_per_trial": 1.0}, [GPU_NODE], "cannot share a GPU; give a multiple of 2"),
     ],

@@ -34,7 +34,7 @@ def evaluate_run(
         from sacro_ray.cluster.final_evaluation import evaluate_on_ray
         from sacro_ray.cluster.runtime import ray_session
 
-        with ray_session(address):
+        with ray_session(address, "lower evaluation.robustness_radiographs"):
             return as_given(evaluate_on_ray(folder, experiment, fixed_cutoffs))
 
 

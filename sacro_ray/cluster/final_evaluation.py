@@ -16,6 +16,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from sacro_ray.cluster.runtime import answer
+from sacro_ray.cluster.sizing import cluster_nodes, largest_share, own_cpus
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.cache import CachedSplit, open_split
 from sacro_ray.dataset.manifest import read_manifest
@@ -37,18 +38,16 @@ from sacro_ray.locations import below
 
 log = logging.getLogger("sacro_ray")
 
+MOST_CPUS = 8
+"""Of the actor that evaluates: more do not make one network faster."""
 EXAMPLES_A_GROUP = 4
 OVERLAY_OPACITY = 0.45
 
 
 def evaluate_on_ray(folder: RunFolder, experiment: Experiment, fixed_cutoffs: Mapping[str, float]) -> str:
     """Evaluate a run in an actor of the Ray that this process has joined; returns where report.html lies."""
-    resources = ray.cluster_resources()
-    gpus = 1 if resources.get("GPU", 0) >= 1 else 0
-    cpus = min(8, int(resources.get("CPU", 1)))
-    actor = (
-        ray.remote(FinalEvaluation).options(num_gpus=gpus, num_cpus=cpus).remote(folder.location, experiment.as_toml(), cpus)
-    )
+    cpus, gpus = largest_share(cluster_nodes(), MOST_CPUS)
+    actor = ray.remote(FinalEvaluation).options(num_gpus=gpus, num_cpus=cpus).remote(folder.location, experiment.as_toml())
     report, warnings = answer(actor.evaluate.remote(dict(fixed_cutoffs)))
     for warning in warnings:
         log.warning("%s", warning)
@@ -58,10 +57,10 @@ def evaluate_on_ray(folder: RunFolder, experiment: Experiment, fixed_cutoffs: Ma
 class FinalEvaluation:
     """A Ray actor: holds the best network of a run, next to a GPU where the cluster has one."""
 
-    def __init__(self, run: str, experiment_toml: str, cpus: int) -> None:
+    def __init__(self, run: str, experiment_toml: str) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
-            torch.set_num_threads(cpus)
+            torch.set_num_threads(own_cpus())
         self.folder, self.place = RunFolder.at(run), Place(device)
         self.experiment = build_experiment(tomllib.loads(experiment_toml))
 

@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
 from sacro_ray.cluster.runtime import ray_session
+from sacro_ray.cluster.waiting import wait_for_room
 from sacro_ray.config import Experiment, Prepare
 from sacro_ray.dataset.check import plan_experiment, refuse_too_many
 from sacro_ray.dataset.completion import (
@@ -43,6 +44,7 @@ log = logging.getLogger("sacro_ray")
 
 # A decoder that has not come back after this long never will; its process is ended, as after a crash.
 SECONDS_A_RADIOGRAPH = 120
+TAKES_LESS = "give Ray fewer CPUs, on each of which a process decodes: ray start --head --num-cpus N, and --address auto here"
 # How often a shard whose process dies is tried: a process may be ended from outside, but not for ever.
 SHARD_TRIES = 3
 
@@ -99,7 +101,7 @@ def _prepare(
     root, settings = working.path, experiment.prepare
     working.bring(*(f"{name}/{file}" for name in plans if name not in todo for file in (INDEX, NEAR)))
     if todo:
-        with ray_session(address):
+        with ray_session(address, TAKES_LESS):
             parts = {name: _write_parts(plan, below(working.location, name), settings) for name, plan in todo.items()}
             seen = {n: [w for p in parts[n] for w in p.written] if n in parts else read_index(root / n) for n in plans}
             refuse_pixels_in_development_and_test(
@@ -123,6 +125,7 @@ def _write_parts(plan: CohortPlan, folder: str, settings: Prepare) -> list[Part]
     start_folder(as_given(folder), plan.settings, plan.digest, plan.files)
     excluded = plan.left_out
     parts: dict[str, Part] = {}
+    wait_for_room(1)
     progress = Progress(plan.cohort, len(plan.radiographs))
     for shard, part in _run(plan.shards, folder, settings):
         parts[shard.file] = part

@@ -2,17 +2,18 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import ray
 
+from sacro_ray.cluster.local_ray import local_ray
+from sacro_ray.cluster.memory import memory_explained
+from sacro_ray.cluster.reaching import no_ray, refuse_unreachable
+from sacro_ray.cluster.waiting import waits_told
 from sacro_ray.errors import UserError
-from sacro_ray.home import provide_token
-
-Node = Mapping[str, float]
-"""Resources of a node by Ray's names: CPU, GPU."""
 
 # The Train page of the dashboard needs state tracking; reports are drained once per health check, 2 s by default,
 # which is longer than an epoch of a small cohort.
@@ -20,6 +21,8 @@ ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # Where one rank has failed, the others wait for it in a collective: their process group does not come to its own end.
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -44,40 +47,43 @@ OF_BUCKETS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFA
 
 
 @contextmanager
-def ray_session(address: str | None = None) -> Iterator[None]:
+def ray_session(address: str | None = None, takes_less: str = "use a machine with more") -> Iterator[None]:
     """Join the Ray cluster at `address` for as long as the block lasts; without one, RAY_ADDRESS, or else a local Ray of our own.
 
     A Ray that this process already runs is used and left running.
 
+    Args:
+        address: `local`, `auto`, HOST:PORT or ray://HOST:PORT.
+        takes_less: What the user can do where the memory of a machine runs out.
+
     Raises:
-        UserError: No Ray answers at the address.
+        UserError: No Ray answers at the address, or a machine has run out of memory.
     """
     if ray.is_initialized():
-        yield
+        with memory_explained(takes_less):
+            yield
         return
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     target = address or os.environ.get("RAY_ADDRESS") or "local"
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    joined = local_ray if target == "local" else partial(_joined, target)
+    with memory_explained(takes_less), joined(logging_level=logging.ERROR, log_to_driver=False), waits_told():
+        yield
+
+
+@contextmanager
+def _joined(target: str, **settings: Any) -> Iterator[None]:
+    """Join the cluster at an address for as long as the block lasts; `settings` are of `ray.init`."""
+    refuse_unreachable(target)
+    told = {name: os.environ[name] for name in (*ENVIRONMENT, *OF_BUCKETS) if name in os.environ}
     try:
-        if target == "local":
-            # Not without the dashboard: Tune then leaks the placement group of the first trial that is stopped early.
-            provide_token()
-            ray.init(address="local", include_dashboard=True, dashboard_host="127.0.0.1", **quiet)
-        else:
-            told = {name: os.environ[name] for name in (*ENVIRONMENT, *OF_BUCKETS) if name in os.environ}
-            ray.init(address=target, runtime_env={"env_vars": told}, **quiet)
-    except (ConnectionError, ValueError) as error:
-        raise UserError(f"no Ray at {target} ({error}); give --address local, auto or HOST:PORT of a running cluster") from None
+        ray.init(address=target, runtime_env={"env_vars": told}, **settings)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise no_ray(target, error) from None
     try:
         yield
     finally:
         ray.shutdown()
-
-
-def cluster_nodes() -> list[Node]:
-    """Resources of each living node of the Ray that this process has joined."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def answer(reference: Any) -> Any:

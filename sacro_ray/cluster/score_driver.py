@@ -91,7 +91,7 @@ def _score(
 
             model = Model(experiment.name, str(scoring.description["sha256"]), __version__, cutoffs) if dicom_out else None
             quiet_ray()
-            with ray_session(address):
+            with ray_session(address, "lower scoring.actors or scoring.batch_size"):
                 ensure_familiarity(scoring.folder)
                 score_parts(scoring, Outputs(explain, model), files, items, results, missing, kept)
         counts = results.finish(len(items), cutoffs, files)

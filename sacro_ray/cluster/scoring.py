@@ -13,6 +13,8 @@ from sacro_ray.cluster.scoring_results import ScoresFolder
 from sacro_ray.cluster.scoring_run import ScoringRun
 from sacro_ray.cluster.scoring_stream import pool_for, stream_parts
 from sacro_ray.cluster.scoring_workers import Outputs
+from sacro_ray.cluster.sizing import cluster_nodes, cpus_of_this_node, largest_share
+from sacro_ray.cluster.waiting import wait_for_room
 from sacro_ray.dataset.progress import Progress
 from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.errors import UserError
@@ -28,7 +30,8 @@ def ensure_familiarity(folder: RunFolder) -> None:
     if load_familiarity(folder) is not None:
         return
     log.info("looking at training and validation radiographs once, to know what is familiar")
-    gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
+    _, gpus = largest_share(cluster_nodes(), 1)
+    wait_for_room(1, gpus)
     task = ray.remote(num_cpus=1, num_gpus=gpus)(_write_familiarity)
     try:
         answer(task.remote(folder.location))
@@ -40,7 +43,7 @@ def _write_familiarity(run: str) -> None:
     folder = RunFolder.at(run)
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
     if device.type == "cpu":
-        torch.set_num_threads(int(ray.cluster_resources().get("CPU", 1)))
+        torch.set_num_threads(cpus_of_this_node())  # nothing else runs before it has ended
     write_familiarity(folder, Place(device))
     folder.send()
 
@@ -60,7 +63,7 @@ def score_parts(
     if left < len(items):
         log.info("going on: %d of %d radiographs are scored", len(items) - left, len(items))
     progress = Progress("scored", left)
-    pool = pool_for(experiment, ray.cluster_resources(), len(missing))
+    pool = pool_for(experiment, cluster_nodes(), len(missing))
     size = results.part_size
     for number, rows in stream_parts(run, experiment, size_px, outputs, items, missing, size, pool, results.known):
         results.write_part(number, rows, files)

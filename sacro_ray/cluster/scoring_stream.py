@@ -14,7 +14,9 @@ from ray.data import ActorPoolStrategy
 
 from sacro_ray.cluster.scoring_inputs import Item
 from sacro_ray.cluster.scoring_workers import Attempts, Outputs, Reader, ReaderAndScorer, Scorer
+from sacro_ray.cluster.sizing import Node, largest_share, places
 from sacro_ray.config import Experiment
+from sacro_ray.errors import UserError
 
 KNOWN = pa.struct([("probability", pa.float64()), ("familiarity", pa.float64()), ("flags", pa.list_(pa.string()))])
 """A `Scored` of before, of a radiograph that lacks only a file; null for one that is still to be scored."""
@@ -50,12 +52,23 @@ class Pool:
     reading_apart: bool
 
 
-def pool_for(experiment: Experiment, resources: dict[str, float], parts: int) -> Pool:
-    """Workers as asked by `scoring.actors`; `auto` is as many as the GPUs hold, or, without GPUs, one a CPU."""
-    gpus = experiment.scoring.gpus_per_actor if resources.get("GPU", 0) >= 1 else 0.0
-    fitting = int(resources["GPU"] / gpus) if gpus else int(resources.get("CPU", 1))
+def pool_for(experiment: Experiment, nodes: Sequence[Node], parts: int) -> Pool:
+    """Workers as asked by `scoring.actors`; `auto` is as many as the GPUs hold beside a CPU each, or, without GPUs, one per CPU.
+
+    Raises:
+        UserError: No machine has the GPUs of one worker.
+    """
+    gpus = experiment.scoring.gpus_per_actor if largest_share(nodes, 1)[1] else 0.0
+    fitting = sum(places(node, 1, gpus) for node in nodes)
+    if gpus and not fitting:
+        most = max(node.get("GPU", 0) for node in nodes)
+        raise UserError(
+            f"scoring.gpus_per_actor = {gpus:g}, but no machine of this Ray has more than {most:g} GPUs; give at most that"
+        )
     asked = experiment.scoring.actors
-    return Pool(max(1, min(fitting if asked == "auto" else asked, parts)), gpus, reading_apart=gpus > 0)
+    workers = max(1, min(fitting if asked == "auto" else asked, parts))
+    # Files are read apart where the workers leave a CPU for it.
+    return Pool(workers, gpus, reading_apart=gpus > 0 and sum(int(node.get("CPU", 0)) for node in nodes) > workers)
 
 
 def stream_parts(

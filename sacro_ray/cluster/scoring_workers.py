@@ -15,6 +15,7 @@ from sacro_ray.cluster.scoring_network import Scored, ScoringNetwork
 from sacro_ray.cluster.scoring_overlays import as_png
 from sacro_ray.cluster.scoring_reading import Prepared, prepare_apart, prepare_here
 from sacro_ray.cluster.scoring_results import NO_REPORT, PART
+from sacro_ray.cluster.sizing import own_cpus
 from sacro_ray.config import Experiment
 from sacro_ray.imaging.results_dicom import Objects, is_dicom_file, result_objects
 from sacro_ray.imaging.results_model import Model
@@ -93,9 +94,8 @@ class Scorer:
     """Holds the network and scores what was read."""
 
     def __init__(self, run: str, experiment: Experiment, outputs: Outputs) -> None:
-        threads = int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))
         self.outputs = outputs
-        self.network = ScoringNetwork(RunFolder.at(run), experiment, bool(ray.get_gpu_ids()), threads)
+        self.network = ScoringNetwork(RunFolder.at(run), experiment, bool(ray.get_gpu_ids()), own_cpus())
 
     def __call__(self, read: pa.Table) -> pa.Table:
         """What `Reader` answers -> the columns of `PART`, and `part`."""

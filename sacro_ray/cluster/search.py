@@ -16,6 +16,7 @@ from sacro_ray.learning.readiness import check_data_and_weights_exist, check_wei
 from sacro_ray.locations import as_given, below
 
 log = logging.getLogger("sacro_ray")
+TAKES_LESS = "lower batch_size in search.stages, or raise search.cpus_per_trial so that fewer trials run at once"
 LONGEST_NAME = 64 - len("-best")
 
 
@@ -50,11 +51,12 @@ def search(
     simulated = any(read_manifest(experiment.prepare.shards, name).simulated for name in experiment.cohorts_of("development"))
     results = Results(experiment, folder, simulated)
     if len(folder.records()) < experiment.search.trials:
-        from sacro_ray.cluster.runtime import cluster_nodes, ray_session
+        from sacro_ray.cluster.runtime import ray_session
+        from sacro_ray.cluster.sizing import cluster_nodes
         from sacro_ray.cluster.sweep_resources import fit_trials
         from sacro_ray.cluster.sweep_run import run_trials
 
-        with folder.alone(), ray_session(address):
+        with folder.alone(), ray_session(address, TAKES_LESS):
             resources = fit_trials(experiment.search, cluster_nodes())
             if not resume:
                 folder.claim(experiment, digests)

@@ -32,6 +32,7 @@ from sacro_ray.cluster.scoring_overlays import as_png, enlarged
 from sacro_ray.cluster.scoring_reading import Prepared
 from sacro_ray.cluster.scoring_run import ScoringRun
 from sacro_ray.cluster.serving_uploads import Shown, decode_upload, show_upload
+from sacro_ray.cluster.sizing import cluster_nodes, cpus_of_this_node, largest_share
 from sacro_ray.config import Experiment
 from sacro_ray.errors import UserError
 from sacro_ray.imaging.decode import Box
@@ -62,7 +63,7 @@ class Network:
 
     def __init__(self, run: str, experiment: Experiment) -> None:
         gpu = bool(ray.get_gpu_ids())
-        self.network = ScoringNetwork(RunFolder.at(run), experiment, gpu, int(ray.cluster_resources().get("CPU", 1)))
+        self.network = ScoringNetwork(RunFolder.at(run), experiment, gpu, cpus_of_this_node())
 
     # Ray Serve finds the object that a batch belongs to by the function's name: it must be decorated where it is defined.
     @serve.batch(max_batch_size=INFERENCE_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)  # type: ignore[untyped-decorator]
@@ -180,7 +181,7 @@ def served(run: ScoringRun, host: str, port: int, address: str | None, largest_u
         if there := serve.status().applications:
             raise UserError(f"this Ray serves {', '.join(sorted(there))} already; give another with --address")
         ensure_familiarity(folder)
-        gpus = min(1.0, experiment.scoring.gpus_per_actor) if ray.cluster_resources().get("GPU", 0) >= 1 else 0
+        gpus = min(1.0, experiment.scoring.gpus_per_actor) if largest_share(cluster_nodes(), 1)[1] else 0
         network = serve.deployment(Network, max_ongoing_requests=2 * INFERENCE_BATCH, logging_config=quiet).options(
             ray_actor_options={"num_cpus": SHARE, "num_gpus": gpus}
         )

@@ -11,7 +11,8 @@ from typing import Any
 from ray.tune import Callback
 
 from sacro_ray.cluster.gauges import show_trials
-from sacro_ray.cluster.runtime import cluster_nodes
+from sacro_ray.cluster.memory import memory_words
+from sacro_ray.cluster.sizing import cluster_nodes
 from sacro_ray.cluster.space import with_values
 from sacro_ray.cluster.sweep_display import Display
 from sacro_ray.cluster.sweep_folder import Record, SweepFolder
@@ -138,7 +139,7 @@ def history_rows(history: Path) -> list[dict[str, str]]:
 
 def _last_words(trial: Any) -> str:
     """What Ray Tune knows of the end of a trial's process: the first sentence of the last line, which the guesses at causes follow."""
-    return _last_line(trial).partition(". ")[0] or "unknown error"
+    return memory_words(_last_text(trial)) or _last_line(trial).partition(". ")[0] or "unknown error"
 
 
 def _words_of_the_disk(trial: Any) -> str:
@@ -148,6 +149,10 @@ def _words_of_the_disk(trial: Any) -> str:
 
 
 def _last_line(trial: Any) -> str:
-    path = Path(trial.error_file) if trial.error_file else None
-    lines = path.read_text(encoding="utf-8").strip().splitlines() if path and path.exists() else []
+    lines = _last_text(trial).strip().splitlines()
     return lines[-1].strip() if lines else ""
+
+
+def _last_text(trial: Any) -> str:
+    path = Path(trial.error_file) if trial.error_file else None
+    return path.read_text(encoding="utf-8") if path and path.exists() else ""

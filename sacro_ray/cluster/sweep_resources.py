@@ -6,7 +6,7 @@ A trial that asks for more than there is would wait for ever, so what does not f
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sacro_ray.cluster.runtime import Node
+from sacro_ray.cluster.sizing import Node, machines, places
 from sacro_ray.config import Search
 from sacro_ray.errors import UserError
 
@@ -39,9 +39,9 @@ def fit_trials(settings: Search, nodes: Sequence[Node]) -> TrialResources:
         nodes: Resources of each node.
 
     Raises:
-        UserError: A trial asks for more than the cluster has, or for shares that no node can give.
+        UserError: There is no machine, or a trial asks for more than the cluster has, or for shares that no node can give.
     """
-    workers = settings.workers_per_trial
+    nodes, workers = machines(nodes), settings.workers_per_trial
     gpus, cpus = sum(n.get("GPU", 0.0) for n in nodes), sum(n.get("CPU", 0.0) for n in nodes)
     gpu = (float(workers) if gpus else 0.0) if settings.gpus_per_trial is None else settings.gpus_per_trial
     if gpu > gpus:
@@ -60,7 +60,7 @@ def fit_trials(settings: Search, nodes: Sequence[Node]) -> TrialResources:
         raise UserError(
             f"a trial asks for {cpu_share * workers:g} CPUs ({workers} workers, search.cpus_per_trial), this Ray has {cpus:g}; ask for less"
         )
-    at_once = sum(_places(node, cpu_share, gpu_share) for node in nodes) // workers
+    at_once = sum(places(node, cpu_share, gpu_share) for node in nodes) // workers
     if not at_once:
         what = f"{cpu_share:g} CPUs" + (f" and {gpu_share:g} GPUs" if gpu_share else "")
         raise UserError(
@@ -79,14 +79,7 @@ def _cpu_share(settings: Search, nodes: Sequence[Node], gpu_share: float) -> flo
     if settings.cpus_per_trial is not None:
         return settings.cpus_per_trial / workers
     if gpu_share:
-        with_gpus = [n for n in nodes if n.get("GPU", 0.0) >= gpu_share and n.get("CPU")]
+        with_gpus = [n for n in nodes if n.get("GPU", 0.0) >= gpu_share]
         return max(1.0, min((n["CPU"] // int(n["GPU"] / gpu_share) for n in with_gpus), default=1.0))
-    with_cpus = [n["CPU"] for n in nodes if n.get("CPU")]
-    return max(1.0, min(*with_cpus, sum(with_cpus) // workers))
-
-
-def _places(node: Node, cpu: float, gpu: float) -> int:
-    """How many workers a node holds."""
-    rounding = 1e-9
-    by_cpu = int(node.get("CPU", 0.0) / cpu + rounding)
-    return min(by_cpu, int(node.get("GPU", 0.0) / gpu + rounding)) if gpu else by_cpu
+    with_cpus = [n["CPU"] for n in nodes]
+    return max(1.0, min([*with_cpus, sum(with_cpus) // workers]))

@@ -14,6 +14,7 @@ from sacro_ray.learning.stages import plan
 from sacro_ray.locations import as_given, below
 
 log = logging.getLogger("sacro_ray")
+TAKES_LESS = "lower batch_size in training.stages or training.workers, or give a smaller model.architecture"
 
 
 def train(experiment: Experiment, runs: str | Path, address: str | None = None) -> str | Path:
@@ -52,11 +53,11 @@ def _train(experiment: Experiment, folder: RunFolder, address: str | None) -> No
     check_disk(experiment, folder.path)
     from sacro_ray.cluster.progress import epochs_logged
     from sacro_ray.cluster.runtime import ray_session
-    from sacro_ray.cluster.training import check_batches, run_trainer, scaling_config
+    from sacro_ray.cluster.training import check_batches, run_trainer, scaling_config, train_worker
 
-    with ray_session(address):
+    with ray_session(address, TAKES_LESS):
         scaling = scaling_config(experiment)
         check_batches(experiment, scaling)
         folder.claim(experiment)
         with epochs_logged(folder, plan(experiment.training)):
-            run_trainer(experiment, folder, scaling)
+            run_trainer(experiment, folder, scaling, train_worker)

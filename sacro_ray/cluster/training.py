@@ -1,6 +1,6 @@
 """Ray Train around the plain training loop: workers, restarts, reports."""
 
-import math
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -9,15 +9,16 @@ from typing import Any
 import ray
 import ray.train
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
 from sacro_ray.cluster.gauges import shown
-from sacro_ray.cluster.runtime import Node, cluster_nodes
+from sacro_ray.cluster.sizing import Node, cluster_nodes, machines, own_cpus, places
 from sacro_ray.cluster.storage import ray_storage
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.batches import batch_sizes
 from sacro_ray.dataset.manifest import read_manifest
+from sacro_ray.disk import for_the_user
 from sacro_ray.errors import UserError
 from sacro_ray.learning.loop import DivergedError, TrainingRun
 from sacro_ray.learning.place import Place
@@ -34,7 +35,7 @@ def scaling_config(experiment: Experiment) -> ScalingConfig:
     Raises:
         UserError: More workers are asked for than the cluster has GPUs or CPUs.
     """
-    nodes = cluster_nodes()
+    nodes = machines(cluster_nodes())
     gpus, cpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("GPU", "CPU"))
     asked = experiment.training.workers
     fewest, most = asked if isinstance(asked, list) else [(gpus or 1) if asked == "all" else asked] * 2
@@ -56,14 +57,10 @@ def cpu_share(nodes: Sequence[Node], workers: int) -> int:
 
     At least 1; with GPUs at most `CPUS_BESIDE_GPU`.
     """
-    gpus = any(node.get("GPU") for node in nodes)
+    gpu = int(any(node.get("GPU") for node in nodes))
     largest = int(max(node.get("CPU", 0) for node in nodes))
-
-    def places(share: int) -> int:
-        return sum(int(min(node.get("CPU", 0) // share, node.get("GPU", 0) if gpus else math.inf)) for node in nodes)
-
-    shares = range(1, (min(largest, CPUS_BESIDE_GPU) if gpus else largest) + 1)
-    return max((share for share in shares if places(share) >= workers), default=1)
+    shares = range(1, (min(largest, CPUS_BESIDE_GPU) if gpu else largest) + 1)
+    return max((share for share in shares if sum(places(node, share, gpu) for node in nodes) >= workers), default=1)
 
 
 def check_batches(experiment: Experiment, scaling: ScalingConfig) -> None:
@@ -86,52 +83,81 @@ class _Trainer(TorchTrainer):  # type: ignore[misc]
         """Nothing: Ctrl-C is the command's."""
 
 
-def run_trainer(experiment: Experiment, folder: RunFolder, scaling: ScalingConfig) -> None:
-    """Train to the end on these workers.
+def run_trainer(
+    experiment: Experiment, folder: RunFolder, scaling: ScalingConfig,
+    worker: Callable[[dict[str, Any]], None], callbacks: Sequence[UserCallback] = (),
+) -> None:  # fmt: skip
+    """Train to the end on these workers; Ray Train starts others where some are lost.
 
     Raises:
-        UserError: A worker found something that is the user's to fix.
+        UserError: A worker found something that is the user's to fix, or cannot write to its disk.
         DivergedError: The loss is no longer finite.
     """
     trainer = _Trainer(
-        train_worker,
+        worker,
         train_loop_config={"experiment": experiment.as_dict(), "folder": folder.location},
         scaling_config=scaling,
         run_config=RunConfig(
             # Each start is a new run to Ray; what a restart needs is in our own run folder, and only there.
             name=f"{experiment.name}-{time.time_ns()}",
             **ray_storage(folder.location),
+            callbacks=[EndAtOnce(), *callbacks],
             failure_config=FailureConfig(max_failures=experiment.training.max_failures),
         ),
     )
-    failure = trainer.fit().return_value
-    if failure is not None:
-        kind, message = failure
-        raise (UserError if kind == "user_error" else DivergedError)(message)
+    try:
+        trainer.fit()
+    except ControllerError as error:
+        if isinstance(error.controller_failure, UserError | DivergedError):
+            raise error.controller_failure from None
+        raise
 
 
-def train_worker(config: dict[str, Any]) -> tuple[str, str] | None:
+class EndAtOnce(UserCallback):  # type: ignore[misc]
+    """Ends a training over an error that would come again, whichever ranks have it: the others may wait for them in a collective.
+
+    Ray Train calls it in its controller, before it ends the workers, and would otherwise start them again.
+    """
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Raise such an error, which Ray Train then raises to its caller."""
+        for error in worker_exceptions.values():
+            if lasting := error if isinstance(error, DivergedError) else for_the_user(error):
+                raise lasting
+
+
+def train_worker(config: dict[str, Any]) -> None:
     """One rank of a training run, as Ray Train calls it; `report` in the configuration replaces the report of an epoch.
 
-    Returns:
-        None, or the kind and the message of an error that stays: raised, it would make Ray start the workers again.
+    Raises:
+        UserError: What was given is wrong, as seen from this rank's machine.
+        DivergedError: The loss is no longer finite.
     """
     context = ray.train.get_context()
     place = Place(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
     if place.device.type == "cpu":
-        torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
+        torch.set_num_threads(own_cpus())
     try:
-        with closing(RunFolder.at(config["folder"])) as folder, nullcontext() if "report" in config else _held(folder, place):
-            run = TrainingRun(build_experiment(config["experiment"]), folder, place)
-            report = shown(run.experiment.name, place.first, config.get("report", ray.train.report))
-            run.fit(on_epoch=sent_before(report, folder, place))
-            if "report" not in config:
-                _predict(run.experiment, folder, place)
+        with closing(RunFolder.at(config["folder"])) as folder:
+            check_shared(folder)
+            with nullcontext() if "report" in config else _held(folder, place):
+                run = TrainingRun(build_experiment(config["experiment"]), folder, place)
+                report = shown(run.experiment.name, place.first, config.get("report", ray.train.report))
+                run.fit(on_epoch=sent_before(report, folder, place))
+                if "report" not in config:
+                    _predict(run.experiment, folder, place)
     except UserError as error:
-        return "user_error", str(error)
-    except DivergedError as error:
-        return "diverged", str(error)
-    return None
+        where = f" (rank {place.rank} of {place.ranks}, on {socket.gethostname()})" if place.ranks > 1 else ""
+        raise type(error)(f"{error}{where}") from None
+
+
+def check_shared(folder: RunFolder) -> None:
+    """Refuse to train where this rank does not see the run folder, which the command has made: states and weights are read from it."""
+    if not (folder.path / "config.toml").is_file():
+        raise UserError(
+            f"the run folder {folder.location} is not on this machine; give --runs a folder that all machines of the cluster share, or an "
+            "address of a bucket"
+        )
 
 
 @contextmanager

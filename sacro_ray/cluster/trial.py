@@ -5,7 +5,6 @@ In an importable module and not in a command: Ray pickles what lives in `__main_
 
 import fcntl
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,22 +12,22 @@ import ray
 import ray.train
 import ray.tune
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train import ScalingConfig
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from sacro_ray.cluster.gauges import shown
+from sacro_ray.cluster.sizing import own_cpus
 from sacro_ray.cluster.space import with_values
-from sacro_ray.cluster.storage import OWN_FILES, ray_storage
+from sacro_ray.cluster.storage import OWN_FILES
 from sacro_ray.cluster.sweep_folder import ERROR, note_error, noted_error
 from sacro_ray.cluster.sweep_rungs import reporter
-from sacro_ray.cluster.training import sent_before, train_worker
+from sacro_ray.cluster.training import run_trainer, sent_before, train_worker
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.files import lock
 from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.disk import DiskError
 from sacro_ray.errors import UserError
-from sacro_ray.learning.loop import DivergedError, TrainingRun
+from sacro_ray.learning.loop import TrainingRun
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import RunFolder
 from sacro_ray.locations import below
@@ -104,7 +103,7 @@ def drop_damaged(folder: RunFolder) -> None:
 def _run_here(mine: Experiment, folder: RunFolder) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu")
     if device.type == "cpu":
-        torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
+        torch.set_num_threads(own_cpus())
     report = shown(mine.name, True, reporter(mine, ray.tune.report))
     _report_again(folder, report)
     place = Place(device)
@@ -118,34 +117,19 @@ def _report_again(folder: RunFolder, report: Any) -> None:
 
 
 def _run_workers(experiment: Experiment, folder: RunFolder, worker: dict[str, float]) -> None:
-    failure = (
-        TorchTrainer(
-            train_trial_worker,
-            train_loop_config={"experiment": experiment.as_dict(), "folder": folder.location},
-            scaling_config=ScalingConfig(
-                num_workers=experiment.search.workers_per_trial, use_gpu="GPU" in worker, resources_per_worker=worker
-            ),
-            # Each start is a new run to Ray; what a restart needs is in our own run folder, and only there.
-            run_config=RunConfig(
-                name=str(time.time_ns()),
-                **ray_storage(folder.location),
-                callbacks=[TuneReportCallback()],
-                failure_config=FailureConfig(max_failures=experiment.training.max_failures),
-            ),
-        )
-        .fit()
-        .return_value
+    scaling = ScalingConfig(
+        num_workers=experiment.search.workers_per_trial, use_gpu="GPU" in worker, resources_per_worker=worker
     )
-    folder.remove(OWN_FILES)
-    if failure is not None:
-        kind, message = failure
-        raise (UserError if kind == "user_error" else DivergedError)(message)
+    try:
+        run_trainer(experiment, folder, scaling, train_trial_worker, [TuneReportCallback()])
+    finally:
+        folder.remove(OWN_FILES)
 
 
-def train_trial_worker(config: dict[str, Any]) -> tuple[str, str] | None:
-    """One rank of a trial with several workers; answers what `train_worker` does."""
+def train_trial_worker(config: dict[str, Any]) -> None:
+    """One rank of a trial with several workers; the errors of `train_worker`."""
     report = reporter(build_experiment(config["experiment"]), ray.train.report)
     folder = RunFolder.at(config["folder"])
     _report_again(folder, report)
     folder.close()
-    return train_worker({**config, "report": report})
+    train_worker({**config, "report": report})

@@ -162,11 +162,19 @@ def test_reading_apart_as_with_gpus_gives_the_same_rows(whole, experiment, rando
 def test_a_pool_fits_the_cluster_and_the_wish(experiment):
     shared = experiment.scoring.model_copy(update={"gpus_per_actor": 0.25})
     fixed = experiment.scoring.model_copy(update={"actors": 3})
-    assert pool_for(experiment, {"CPU": 8}, 100) == Pool(8, 0, False)
-    assert pool_for(experiment, {"CPU": 8}, 2) == Pool(2, 0, False)
-    assert pool_for(experiment, {"CPU": 8, "GPU": 2}, 100) == Pool(2, 1, True)
-    assert pool_for(experiment.model_copy(update={"scoring": shared}), {"CPU": 8, "GPU": 2}, 100) == Pool(8, 0.25, True)
-    assert pool_for(experiment.model_copy(update={"scoring": fixed}), {"CPU": 8}, 100) == Pool(3, 0, False)
+    large = experiment.scoring.model_copy(update={"gpus_per_actor": 0.6})
+    assert pool_for(experiment, [{"CPU": 8}], 100) == Pool(8, 0, False)
+    assert pool_for(experiment, [{"CPU": 8}], 2) == Pool(2, 0, False)
+    assert pool_for(experiment, [{"CPU": 1.5}] * 4, 100) == Pool(4, 0, False)
+    assert pool_for(experiment, [{"CPU": 8, "GPU": 2}], 100) == Pool(2, 1, True)
+    assert pool_for(experiment, [{"CPU": 1, "GPU": 2}], 100) == Pool(1, 1, False)  # it would leave no CPU to read with
+    assert pool_for(experiment.model_copy(update={"scoring": shared}), [{"CPU": 16, "GPU": 2}], 100) == Pool(8, 0.25, True)
+    assert pool_for(experiment.model_copy(update={"scoring": large}), [{"CPU": 8, "GPU": 2}], 100) == Pool(2, 0.6, True)
+    assert pool_for(experiment.model_copy(update={"scoring": large}), [{"CPU": 4, "GPU": 1}] * 3, 100) == Pool(3, 0.6, True)
+    assert pool_for(experiment.model_copy(update={"scoring": fixed}), [{"CPU": 8}], 100) == Pool(3, 0, False)
+    two = experiment.scoring.model_copy(update={"gpus_per_actor": 2.0})
+    with pytest.raises(UserError, match=r"scoring.gpus_per_actor = 2, but no machine of this Ray has more than 1 GPUs"):
+        pool_for(experiment.model_copy(update={"scoring": two}), [{"CPU": 4, "GPU": 1}] * 3, 100)
 
 
 def test_familiarity_is_high_for_validation_and_zero_for_strangers(local_ray, experiment, random_run, whole, tmp_path):

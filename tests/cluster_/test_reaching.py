@@ -1,0 +1,114 @@
+"""A Ray that is not there is said within seconds, and one of our own keeps to this machine and to short paths."""
+
+import os
+import socket
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from sacro_ray.cluster.local_ray import LONGEST_FOLDER, temporary_folder
+from sacro_ray.cluster.runtime import ray_session
+from sacro_ray.errors import UserError
+
+
+@pytest.fixture
+def closed_port():
+    """A port at which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        yield probe.getsockname()[1]
+
+
+@pytest.fixture
+def no_ray_joined(monkeypatch):
+    """The session's own Ray is not looked at, and no other may be started."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was asked, which tries for minutes"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+@pytest.mark.usefixtures("no_ray_joined")
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "localhost:{}"])
+@pytest.mark.parametrize("given", ["address", "environment"])
+def test_a_cluster_that_is_gone_is_the_users_error_at_once(closed_port, form, given, monkeypatch):
+    target = form.format(closed_port)
+    if given == "environment":
+        monkeypatch.setenv("RAY_ADDRESS", target)
+    address = target if given == "address" else None
+    with pytest.raises(UserError, match=rf"no Ray at {target} \(.*Connection refused\); start one there"), ray_session(address):
+        pass
+
+
+@pytest.mark.usefixtures("no_ray_joined")
+@pytest.mark.parametrize(
+    "target", ["nowhere", "127.0.0.1:port", "ray://", "http://", "127.0.0.1:99999999", "name.invalid:6379"]
+)
+def test_no_address_is_the_users_error(target):
+    with pytest.raises(UserError, match=f"no Ray at {target} "), ray_session(target):
+        pass
+
+
+@pytest.mark.usefixtures("no_ray_joined")
+def test_auto_finds_a_cluster_that_has_ended(closed_port, tmp_path, monkeypatch):
+    """The address of the last `ray start` outlives the machine's crash."""
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with pytest.raises(UserError, match="no Ray at auto "), ray_session("auto"):
+        pass
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{closed_port}")
+    with pytest.raises(UserError, match=r"no Ray at auto \(.*Connection refused"), ray_session("auto"):
+        pass
+
+
+@pytest.mark.usefixtures("no_ray_joined")
+def test_a_head_that_says_nothing_is_given_up(monkeypatch):
+    """Neither refused nor accepted: a queue of connections that is full."""
+    monkeypatch.setattr("sacro_ray.cluster.reaching.PATIENCE_S", 0.3)
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port, clients = full.getsockname()[1], []
+        for _ in range(4):
+            clients.append(socket.socket())
+            clients[-1].setblocking(False)
+            clients[-1].connect_ex(("127.0.0.1", port))
+        start = time.monotonic()
+        with pytest.raises(UserError, match=f"no Ray at 127.0.0.1:{port} "), ray_session(f"127.0.0.1:{port}"):
+            pass
+        assert time.monotonic() - start < 10
+        for client in clients:
+            client.close()
+
+
+def test_a_temporary_folder_with_a_long_path_is_not_used(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="sacro_ray")
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    folder = tmp_path / ("job" * 20)
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    with temporary_folder() as settings:
+        short = Path(settings["_temp_dir"])
+        assert len(os.fsencode(short)) <= LONGEST_FOLDER
+        assert stat.S_IMODE(short.stat().st_mode) == 0o700
+        assert settings["object_spilling_directory"] == str(folder)
+        assert f"Ray keeps its sockets in {short} and not in {folder}/ray: its path has" in caplog.text
+    assert not short.exists()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_temporary_folder_that_cannot_be_written_is_not_used_and_any_other_is(monkeypatch, caplog):
+    caplog.set_level("INFO", logger="sacro_ray")
+    monkeypatch.setenv("RAY_TMPDIR", "/proc")
+    with temporary_folder() as settings:
+        assert set(settings) == {"_temp_dir"}
+        assert "and not in /proc/ray" in caplog.text
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    with temporary_folder() as settings:
+        assert settings == {}
+    monkeypatch.setenv("RAY_TMPDIR", "/proc")
+    monkeypatch.setattr("sacro_ray.cluster.local_ray.SHORT_FOLDERS", ("/proc",))
+    with pytest.raises(UserError, match="set RAY_TMPDIR to a folder with a short path"), temporary_folder():
+        pass
