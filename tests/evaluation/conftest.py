@@ -130,6 +130,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of validation predictions alone, whose reader has a name with tags in it; its folder is not to be changed."""
+    table = make_validation().rename(columns={"reader:local": "reader:<script>alert(1)</script>"})
+    quick = Evaluation(bootstrap_repetitions=100, cutoff_repeats=3)
+    return evaluate_predictions(table, None, quick, 0, tmp_path_factory.mktemp("bare"), {})
+
+
+@pytest.fixture(scope="session")
 def reference() -> Path:
     folder = Path(__file__).resolve().parents[2].parent / "shared" / "reference"
     if not folder.is_dir():

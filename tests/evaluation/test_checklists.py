@@ -6,13 +6,9 @@ from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from sacro_ray.config import Evaluation
-from sacro_ray.evaluation.context import ReportContext
 from sacro_ray.evaluation.documents import section_texts
-from sacro_ray.evaluation.pipeline import evaluate_predictions
 
 GUIDELINES = tomllib.loads(files("sacro_ray.evaluation").joinpath("checklists.toml").read_text(encoding="utf-8"))
 POINTERS = [(name, *item) for name, guideline in GUIDELINES.items() for item in guideline["items"] if item[2] != "authors"]
@@ -43,9 +39,9 @@ class Sections(HTMLParser):
         self.texts[self.at] = f"{self.texts.get(self.at, '')} {' '.join(data.split())}"
 
 
-def answers(folder: Path, guideline: str) -> list[tuple[str, str, str]]:
+def answers(report: Path, guideline: str) -> list[tuple[str, str, str]]:
     """Number, topic and place of each item of a checklist that was written."""
-    lines = (folder / "checklists" / f"{guideline}.md").read_text(encoding="utf-8").splitlines()
+    lines = (report.parent / "checklists" / f"{guideline}.md").read_text(encoding="utf-8").splitlines()
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
     return [(number, topic, where) for number, topic, where in rows if number != "item"]
 
@@ -54,7 +50,7 @@ def test_every_pointer_of_a_whole_report_leads_to_text_that_says_it(report: Path
     page = Sections(report.read_text(encoding="utf-8"))
     card = (report.parent / "model_card.md").read_text(encoding="utf-8")
     configuration = re.search("<pre>(.*?)</pre>", report.read_text(encoding="utf-8"), re.DOTALL)[1].replace("&#34;", '"')
-    places = {(name, number, topic): place for name in GUIDELINES for number, topic, place in answers(report.parent, name)}
+    places = {(name, number, topic): place for name in GUIDELINES for number, topic, place in answers(report, name)}
     for guideline, number, topic, where, *words in POINTERS:
         place = places[guideline, number, topic]
         if place == "model_card.md":
@@ -100,15 +96,3 @@ def test_what_they_do_say_is_pointed_to(bare: Path) -> None:
     places = {number: where for number, _, where in answers(bare, "claim")}
     assert places["37"] == "report.html, section ROC and precision-recall"
     assert places["33"] == "**authors**", "there is no test set"
-
-
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an evaluation of predictions alone."""
-    table = pd.DataFrame(
-        {"radiograph_id": range(40), "probability": [i / 40 for i in range(40)], "label": [i % 3 % 2 for i in range(40)]}
-    )
-    out = tmp_path_factory.mktemp("bare")
-    return evaluate_predictions(
-        table, None, Evaluation(bootstrap_repetitions=50, cutoff_repeats=2), 0, out, {}, ReportContext()
-    ).parent
