@@ -1,5 +1,6 @@
 """Whether a network was trained on radiographs cut to the boxes of a table: it has then never seen a whole one."""
 
+import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +53,12 @@ def boxes_in(shards: str | Path, cohorts: Sequence[str], records: Sequence[Mappi
     Raises:
         UserError: A cohort is not prepared.
     """
+    if not all({"crop", "source_width", "source_height"} <= record.keys() for record in records):
+        return None  # shards of another program
     if any("box" not in record for record in records):
         # What was kept may then be what was left of the exposed field, which scoring finds by itself.
         settings = [read_manifest(shards, cohort).settings for cohort in cohorts]
-        if any("crop" not in record for record in records) or any(one.get("crop") == "collimation" for one in settings):
+        if any(one.get("crop") == "collimation" for one in settings):
             return None
     kept = [share for record in records if (share := kept_share(record)) is not None]
     if not kept:
@@ -83,5 +86,5 @@ def boxes_of_run(folder: RunFolder, description: Mapping[str, Any]) -> Boxes | N
             return None
         _, records = index_split(shards, cohorts, "train")
         return boxes_in(shards, cohorts, records) if records else None
-    except (UserError, OSError):
+    except (UserError, OSError, tarfile.TarError, ValueError):
         return None

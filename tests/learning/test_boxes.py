@@ -89,6 +89,14 @@ def test_older_shards_say_it_by_what_was_kept_unless_that_is_the_exposed_field(t
     assert boxes_in(field.prepare.shards, ["ours"], old(records_of(field))) is None
 
 
+def test_shards_of_another_program_say_nothing_and_damaged_ones_neither(tmp_path):
+    experiment = experiment_in(tmp_path, "table", 24)
+    assert boxes_in(experiment.prepare.shards, ["ours"], [{"radiograph_id": "a", "height": 4, "width": 4}]) is None
+    for shard in (tmp_path / "shards" / "ours" / "train").glob("*.tar"):
+        shard.write_bytes(shard.read_bytes()[:700])
+    assert boxes_of_run(run_of(experiment, tmp_path), {}) is None
+
+
 def test_a_run_is_asked_first_and_then_its_shards(tmp_path):
     experiment = experiment_in(tmp_path, "table", 24)
     run = run_of(experiment, tmp_path)
