@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 """Exit status by signal: 128 and its number, as a shell reports it."""
@@ -95,7 +96,7 @@ def heard(kept: str, goes_on: bool) -> Iterator[Interruption]:
     """
     goes_on_with()
     interruption = Interruption(kept, goes_on)
-    before = {number: signal.getsignal(number) for number in STATUS}
+    before = handlers()
     for number, handler in before.items():
         if handler != signal.SIG_IGN:
             signal.signal(number, interruption.hear)
@@ -107,16 +108,14 @@ def heard(kept: str, goes_on: bool) -> Iterator[Interruption]:
                 signal.signal(number, handler)
 
 
-@contextmanager
-def handlers_kept() -> Iterator[None]:
-    """Put the handlers of both signals back where the block replaces them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in STATUS}
-    try:
-        yield
-    finally:
+def handlers() -> dict[int, Any]:
+    """What listens to both signals now, for `put_back`."""
+    return {number: signal.getsignal(number) for number in STATUS}
+
+
+def put_back(before: dict[int, Any]) -> None:
+    """Have them listen again where a library has taken their place; the system's defaults, of a process that is no command, stay away."""
+    if threading.current_thread() is threading.main_thread():
         for number, handler in before.items():
-            if callable(handler):  # not the system's defaults, in a process that is no command
+            if callable(handler):
                 signal.signal(number, handler)

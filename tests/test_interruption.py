@@ -119,13 +119,14 @@ def test_what_nohup_and_a_script_s_background_ignore_stays_ignored(tmp_path):
     assert (process.returncode, said) == (0, "")
 
 
-def test_a_library_s_handler_does_not_stay(monkeypatch):
+def test_a_library_s_handler_does_not_stay():
     def mine(*_: object) -> None: ...
 
     before = signal.signal(signal.SIGTERM, mine)
     try:
-        with interruption.handlers_kept():
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+        heard = interruption.handlers()
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+        interruption.put_back(heard)
         assert signal.getsignal(signal.SIGTERM) is mine
     finally:
         signal.signal(signal.SIGTERM, before)

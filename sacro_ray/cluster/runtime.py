@@ -9,11 +9,14 @@ from typing import Any
 
 import ray
 
+from sacro_ray import interruption
 from sacro_ray.cluster.local_ray import local_ray
 from sacro_ray.cluster.memory import memory_explained
 from sacro_ray.cluster.reaching import no_ray, refuse_unreachable
 from sacro_ray.cluster.waiting import waits_told
 from sacro_ray.errors import UserError
+
+log = logging.getLogger("sacro_ray")
 
 # The Train page of the dashboard needs state tracking; reports are drained once per health check, 2 s by default,
 # which is longer than an epoch of a small cohort.
@@ -67,7 +70,10 @@ def ray_session(address: str | None = None, takes_less: str = "use a machine wit
         os.environ.setdefault(name, value)
     target = address or os.environ.get("RAY_ADDRESS") or "local"
     joined = local_ray if target == "local" else partial(_joined, target)
+    log.info("starting Ray" if target == "local" else f"joining Ray at {target}")
+    handlers = interruption.handlers()
     with memory_explained(takes_less), joined(logging_level=logging.ERROR, log_to_driver=False), waits_told():
+        interruption.put_back(handlers)  # Ray takes SIGTERM
         yield
 
 
