@@ -1,7 +1,7 @@
 """Latency of the page's `POST /score` under many clients at once.
 
     sacro-ray serve --run experiments/runs/demo            # in another terminal
-    python benchmarks/serving.py --url http://127.0.0.1:8000/ --films FOLDER
+    python benchmarks/serving.py --url http://127.0.0.1:8000/ --films demo/data/gespic/cohort.csv
 
 Each client sends one radiograph after the other and waits for each answer. The first few requests, which start the decoders, stand apart
 as `warm_up_s`.
@@ -17,17 +17,19 @@ import httpx
 import numpy as np
 
 from sacro_ray.cluster.scoring_inputs import list_items
+from sacro_ray.serving.upload import CROP
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", default="http://127.0.0.1:8000/")
-    parser.add_argument("--films", required=True, help="a folder of radiographs")
+    parser.add_argument("--films", required=True, help="a folder of radiographs, or a cohort.csv, whose boxes are sent")
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--overlay", action="store_true", help="ask for the overlay too, as the page does")
     arguments = parser.parse_args()
-    films = [Path(item.path).read_bytes() for item in list_items(arguments.films, Path("/nowhere"))[:200]]
+    items = list_items(arguments.films, Path("/nowhere"))[:200]
+    films = [(Path(item.path).read_bytes(), dict(zip(CROP, item.box or (), strict=False))) for item in items]
     parameters = {"overlay": arguments.overlay}
 
     def ask(client: int, seconds: float) -> list[tuple[int, float]]:
@@ -35,9 +37,9 @@ def main() -> None:
         end = time.perf_counter() + seconds
         with httpx.Client(timeout=150) as session:
             while not found or time.perf_counter() < end:
-                film = films[(client + arguments.clients * len(found)) % len(films)]
+                film, box = films[(client + arguments.clients * len(found)) % len(films)]
                 start = time.perf_counter()
-                response = session.post(f"{arguments.url}score", files={"file": film}, params=parameters)
+                response = session.post(f"{arguments.url}score", files={"file": film}, data=box, params=parameters)
                 found.append((response.status_code, time.perf_counter() - start))
         return found
 
