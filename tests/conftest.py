@@ -3,12 +3,16 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from cohorts import cohort_settings, dicom_bytes, prepare_here, write_cohort
 
 from sacro_ray import disk
 from sacro_ray.config import Experiment, build_experiment
+
+if TYPE_CHECKING:
+    from sacro_ray.learning.run_folder import RunFolder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,6 +69,38 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Experiment]
         del os.environ["SACRO_RAY_CACHE"]
     else:
         os.environ["SACRO_RAY_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def random_run(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> "RunFolder":
+    """What train leaves behind, with weights that were never trained: 48 px, history, validation predictions and all."""
+    import torch
+
+    from sacro_ray.dataset.cache import open_split
+    from sacro_ray.learning.inference import score_batch
+    from sacro_ray.learning.network import build_network
+    from sacro_ray.learning.place import Place
+    from sacro_ray.learning.predictions import write_validation_predictions
+    from sacro_ray.learning.run_folder import HISTORY_COLUMNS, RunFolder
+
+    here = Place(torch.device("cpu"))
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / experiment.name)
+    folder.claim(experiment)
+    torch.manual_seed(7)
+    network = build_network(experiment.model)
+    # A random head answers nearly the same for everything; its last layer is scaled so that the logits lie around 0 with spread 2.
+    images = open_split(experiment.prepare.shards, ["ours"], "validation", 48, experiment.model.fit, 1.0).images
+    logits = score_batch(network.eval(), images, here, "fp32", flip=False)
+    scale = 2 / float(logits.std())
+    with torch.no_grad():
+        network.head[-1].weight.mul_(scale)
+        network.head[-1].bias.mul_(scale).sub_(scale * float(logits.mean()))
+    versions = {"torch": torch.__version__}
+    folder.save_best(network.state_dict(), {"size_px": 48, "precision": "fp32", "auc": 0.6, "versions": versions})
+    row = {"epoch": 1, "stage": 1, "size_px": 48, "phase": "unfrozen", "lr": 0.001, "train_loss": 0.7, "seconds": 1.0}
+    folder.save_history([dict.fromkeys(HISTORY_COLUMNS, 0.6) | row])
+    write_validation_predictions(experiment, folder, here)
+    return folder
 
 
 @pytest.fixture(scope="session")

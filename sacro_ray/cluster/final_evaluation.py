@@ -15,7 +15,7 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
-from sacro_ray.cluster.runtime import answer
+from sacro_ray.cluster.losses import Losses
 from sacro_ray.cluster.sizing import cluster_nodes, largest_share, own_cpus
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.cache import CachedSplit, open_split
@@ -46,9 +46,14 @@ OVERLAY_OPACITY = 0.45
 
 def evaluate_on_ray(folder: RunFolder, experiment: Experiment, fixed_cutoffs: Mapping[str, float]) -> str:
     """Evaluate a run in an actor of the Ray that this process has joined; returns where report.html lies."""
-    cpus, gpus = largest_share(cluster_nodes(), MOST_CPUS)
-    actor = ray.remote(FinalEvaluation).options(num_gpus=gpus, num_cpus=cpus).remote(folder.location, experiment.as_toml())
-    report, warnings = answer(actor.evaluate.remote(dict(fixed_cutoffs)))
+
+    def begin() -> Any:
+        """Sized by the machines there are now: the largest may be the one that was lost."""
+        cpus, gpus = largest_share(cluster_nodes(), MOST_CPUS)
+        actor = ray.remote(FinalEvaluation).options(num_gpus=gpus, num_cpus=cpus).remote(folder.location, experiment.as_toml())
+        return actor.evaluate.remote(dict(fixed_cutoffs))
+
+    report, warnings = Losses().outlived("evaluating", begin)
     for warning in warnings:
         log.warning("%s", warning)
     return str(report)
@@ -61,7 +66,7 @@ class FinalEvaluation:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
             torch.set_num_threads(own_cpus())
-        self.folder, self.place = RunFolder.at(run), Place(device)
+        self.run, self.place = run, Place(device)
         self.experiment = build_experiment(tomllib.loads(experiment_toml))
 
     def evaluate(self, fixed_cutoffs: dict[str, float]) -> tuple[str, list[str]]:
@@ -71,10 +76,10 @@ class FinalEvaluation:
             Where the report lies, and the warnings on the log of this process, which nobody reads.
         """
         with _warnings_kept() as warnings:
-            return self._evaluate(fixed_cutoffs), warnings
+            return self._evaluate(RunFolder.at(self.run), fixed_cutoffs), warnings
 
-    def _evaluate(self, fixed_cutoffs: dict[str, float]) -> str:
-        experiment, folder = self.experiment, self.folder
+    def _evaluate(self, folder: RunFolder, fixed_cutoffs: dict[str, float]) -> str:
+        experiment = self.experiment
         external = experiment.cohorts_of("external_test")
         test, origin = None, None
         if external:
@@ -82,7 +87,7 @@ class FinalEvaluation:
             write_test_predictions(folder, experiment, self.place, origin)
             test = read_predictions(folder.test_predictions)
         validation = read_predictions(folder.validation_predictions)
-        context = self._context(validation, test, external)
+        context = self._context(folder, validation, test, external)
         out = folder.path / "evaluation"
         report = evaluate_predictions(
             validation, test, experiment.evaluation, experiment.seed, out, fixed_cutoffs, context, origin
@@ -90,8 +95,10 @@ class FinalEvaluation:
         folder.send("evaluation/metrics.json", "evaluation/report.html")
         return below(folder.location, report.relative_to(folder.path).as_posix())
 
-    def _context(self, validation: pd.DataFrame, test: pd.DataFrame | None, external: list[str]) -> ReportContext:
-        experiment, folder = self.experiment, self.folder
+    def _context(
+        self, folder: RunFolder, validation: pd.DataFrame, test: pd.DataFrame | None, external: list[str]
+    ) -> ReportContext:
+        experiment = self.experiment
         cohorts = [*experiment.cohorts_of("development"), *external]
         manifests = [read_manifest(experiment.prepare.shards, cohort) for cohort in cohorts]
         network, _, size_px = load_best_network(folder, self.place)

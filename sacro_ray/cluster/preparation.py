@@ -3,16 +3,17 @@
 import logging
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, WorkerCrashedError
+from ray.exceptions import OutOfMemoryError
 
-from sacro_ray.cluster.runtime import ray_session
+from sacro_ray.cluster.losses import MACHINE_LOST, PROCESS_DIED, Losses
+from sacro_ray.cluster.runtime import answer, ray_session
 from sacro_ray.cluster.waiting import wait_for_room
 from sacro_ray.config import Experiment, Prepare
 from sacro_ray.dataset.check import plan_experiment, refuse_too_many
@@ -37,6 +38,7 @@ from sacro_ray.dataset.progress import Progress
 from sacro_ray.dataset.replacement import reopen
 from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.disk import write_atomically
+from sacro_ray.errors import UserError
 from sacro_ray.imaging.decode import ExcludedRadiograph, read_radiograph
 from sacro_ray.locations import as_given, below
 
@@ -140,36 +142,55 @@ def _run(shards: Sequence[PlannedShard], folder: str, settings: Prepare) -> Iter
     """Finished shards as they come, two tasks a processor in flight."""
     limit = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
     pending: dict[Any, PlannedShard] = {}
+    poison: dict[str, Sequence[str]] = {}
     deaths: Counter[str] = Counter()
+    losses = Losses()
     waiting = list(reversed(shards))
     while pending or waiting:
         while waiting and len(pending) < limit:
             shard = waiting.pop()
-            pending[_shard_task.remote(shard, folder, settings, ())] = shard
+            pending[_shard_task.remote(shard, folder, settings, poison.get(shard.file, ()))] = shard
         (done, *_), _ = ray.wait(list(pending), num_returns=1)
         shard = pending.pop(done)
         try:
-            text = ray.get(done)
-        except (WorkerCrashedError, OutOfMemoryError):
+            text = answer(done)
+        except MACHINE_LOST:
+            losses.note(f"preparing {shard.cohort}/{shard.file}")
+        except PROCESS_DIED as error:
             deaths[shard.file] += 1
             if deaths[shard.file] == SHARD_TRIES:
-                raise
-            poison = _find_poison(shard.radiographs, settings)
-            pending[_shard_task.remote(shard, folder, settings, tuple(poison))] = shard
+                raise _dies_whatever(shard, error) from None
+            poison[shard.file] = _find_poison(shard.radiographs, settings, losses)
+        else:
+            yield shard, Part.model_validate_json(text)
             continue
-        yield shard, Part.model_validate_json(text)
+        waiting.append(shard)
 
 
-def _find_poison(radiographs: Sequence[PlannedRadiograph], settings: Prepare) -> list[str]:
+def _dies_whatever(shard: PlannedShard, error: Exception) -> UserError:
+    why = "memory is short" if isinstance(error, OutOfMemoryError) else "the system ended it, for want of memory perhaps"
+    return UserError(
+        f"the process that prepares {shard.cohort}/{shard.file} died {SHARD_TRIES} times, though none of its radiographs ends it alone: "
+        f"{why}. Give Ray fewer CPUs, so that fewer radiographs are decoded at a time, and run the same command again"
+    )
+
+
+def _find_poison(radiographs: Sequence[PlannedRadiograph], settings: Prepare, losses: Losses) -> list[str]:
     """Which radiographs end the process that decodes them, each tried alone, and twice if need be."""
     log.warning("a process that decoded %d radiographs died; each is now tried alone", len(radiographs))
-    poison = []
-    for radiograph, probe in [(r, _probe_task.remote(r, settings)) for r in radiographs]:
+    probes = [(r, partial(_probe_task.remote, r, settings)) for r in radiographs]
+    begun = [(radiograph, start, start()) for radiograph, start in probes]
+    return [radiograph.radiograph_id for radiograph, start, first in begun if _ends_its_process(start, first, losses)]
+
+
+def _ends_its_process(start: Callable[[], Any], first: Any, losses: Losses) -> bool:
+    for reference in (first, None):
         try:
-            ray.get(probe)
-        except (WorkerCrashedError, OutOfMemoryError):
-            poison.append(radiograph.radiograph_id)
-    return poison
+            losses.outlived("trying radiographs alone", start, reference)
+        except PROCESS_DIED:
+            continue
+        return False
+    return True
 
 
 @ray.remote(num_cpus=1, max_retries=0)  # type: ignore[untyped-decorator]
@@ -187,7 +208,7 @@ def _shard_task(shard: PlannedShard, folder: str, settings: Prepare, poison: Seq
     return part.model_dump_json()
 
 
-@ray.remote(num_cpus=1, max_retries=1)  # type: ignore[untyped-decorator]
+@ray.remote(num_cpus=1, max_retries=0)  # type: ignore[untyped-decorator]
 def _probe_task(radiograph: PlannedRadiograph, settings: Prepare) -> None:
     _watch()
     try:
@@ -220,6 +241,10 @@ def _draw_contact_sheets(plan: CohortPlan, parts: list[Part], source: str, folde
         first = [(entry, part.file) for part in parts for entry in part.written if entry.split == split][:RADIOGRAPHS]
         shards = sorted({file for _, file in first})
         title = f"{plan.cohort}, {split}: left the file's full range of grey values, right as stored ({settings.greyscale})"
-        tasks[split] = _contact_sheet_task.remote(title, [planned[e.radiograph_id] for e, _ in first], source, shards, settings)
+        start = partial(
+            _contact_sheet_task.remote, title, [planned[e.radiograph_id] for e, _ in first], source, shards, settings
+        )
+        tasks[split] = (start, start())
+    losses = Losses()
     for split, task in tasks.items():
-        write_atomically(folder / f"contact_{split}.png", ray.get(task))
+        write_atomically(folder / f"contact_{split}.png", losses.outlived("drawing contact sheets", *task))

@@ -7,6 +7,7 @@ import ray
 import torch
 
 from sacro_ray.cluster.gauges import count_scored
+from sacro_ray.cluster.losses import Losses, machine_lost
 from sacro_ray.cluster.runtime import answer
 from sacro_ray.cluster.scoring_inputs import Item
 from sacro_ray.cluster.scoring_results import ScoresFolder
@@ -63,11 +64,20 @@ def score_parts(
     if left < len(items):
         log.info("going on: %d of %d radiographs are scored", len(items) - left, len(items))
     progress = Progress("scored", left)
-    pool = pool_for(experiment, cluster_nodes(), len(missing))
-    size = results.part_size
-    for number, rows in stream_parts(run, experiment, size_px, outputs, items, missing, size, pool, results.known):
-        results.write_part(number, rows, files)
-        kept.send(results.part(number).relative_to(kept.path).as_posix())
-        count_scored(experiment.name, rows["status"].to_pylist())
-        progress.advance(len(rows))
+    size, losses = results.part_size, Losses()
+    while missing:
+        pool = pool_for(experiment, cluster_nodes(), len(missing))
+        stream = stream_parts(run, experiment, size_px, outputs, items, missing, size, pool, results.known)
+        try:
+            for number, rows in stream:
+                results.write_part(number, rows, files)
+                kept.send(results.part(number).relative_to(kept.path).as_posix())
+                count_scored(experiment.name, rows["status"].to_pylist())
+                progress.advance(len(rows))
+        except Exception as error:
+            # Ray Data starts its workers anew by itself; what it cannot get back is read again.
+            if not machine_lost(error):
+                raise
+            losses.note("scoring")
+        missing = results.missing(len(items), files)
     progress.close()

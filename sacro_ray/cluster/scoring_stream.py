@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sacro_ray.cluster.scoring_inputs import Item
 from sacro_ray.cluster.scoring_workers import Attempts, Outputs, Reader, ReaderAndScorer, Scorer
@@ -118,7 +119,9 @@ def _blocks(
     run: str, experiment: Experiment, size_px: int, outputs: Outputs, tables: list[pa.Table], size: int, pool: Pool
 ) -> Iterator[pa.Table]:
     ray.data.DataContext.get_current().enable_progress_bars = False
-    attempts = ray.remote(num_cpus=0)(Attempts).remote()
+    # Beside the driver, whose end is the end of all: on another machine it could be lost, and what it counts with it.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    attempts = ray.remote(num_cpus=0, scheduling_strategy=here)(Attempts).remote()
     dataset = ray.data.from_arrow(tables)
     common: dict[str, Any] = {"batch_size": size, "batch_format": "pyarrow", "zero_copy_batch": True, "num_cpus": 1}
     actors = ActorPoolStrategy(min_size=1, max_size=pool.workers, initial_size=pool.workers)

@@ -1,6 +1,7 @@
 """What runs on the cluster's machines: parts of the input read, and scored."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,33 @@ class Outputs:
 
 
 class Attempts:
-    """Counts how often each part has been begun: more than once, and a worker has died over it. An actor of its own."""
+    """Counts how often each part has been begun: more than once, and a worker has died over it. An actor of its own.
 
-    def __init__(self) -> None:
-        self._begun: dict[int, int] = {}
+    A worker that went with its machine did not die over what it read: such an attempt does not count.
+    """
 
-    def begin(self, part: int) -> int:
-        """Note that a worker begins a part; answers the number of the attempt, from 1."""
-        self._begun[part] = self._begun.get(part, 0) + 1
-        return self._begun[part]
+    def __init__(self, living: Callable[[], set[str]] | None = None) -> None:
+        self._begun: dict[int, list[str]] = {}
+        self._living = living or living_nodes
+
+    def begin(self, part: int, node: str) -> int:
+        """Note that a worker begins a part; returns the number of the attempt, from 1.
+
+        Args:
+            part: Its number.
+            node: Ray's id of the worker's machine.
+        """
+        before = self._begun.setdefault(part, [])
+        if before:
+            living = self._living()
+            before[:] = [there for there in before if there in living]
+        before.append(node)
+        return len(before)
+
+
+def living_nodes() -> set[str]:
+    """Ray's ids of the machines that are there."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
 class Reader:
@@ -70,7 +89,8 @@ class Reader:
         """
         items = [item_of(row) for row in part.select(list(Item.__dataclass_fields__)).to_pylist()]
         numbers = part["part"].unique().to_pylist()
-        attempt = max(ray.get([self.attempts.begin.remote(number) for number in numbers]))
+        node = ray.get_runtime_context().get_node_id()
+        attempt = max(ray.get([self.attempts.begin.remote(number, node) for number in numbers]))
         if attempt > LAST_ATTEMPT:
             prepared = [Prepared(None, f"worker_died: {LAST_ATTEMPT} times over the radiographs of this batch") for _ in items]
         else:

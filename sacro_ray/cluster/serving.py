@@ -18,12 +18,13 @@ import ray
 from fastapi import FastAPI
 from numpy.typing import NDArray
 from ray import serve
-from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
+from ray.exceptions import RayError, RayTaskError
 from ray.serve.config import HTTPOptions
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
 
 from sacro_ray import __version__
+from sacro_ray.cluster.losses import MACHINE_LOST, MOST_LOSSES, PROCESS_DIED
 from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.cluster.scoring import ensure_familiarity
 from sacro_ray.cluster.scoring_inputs import Whole
@@ -45,6 +46,7 @@ from sacro_ray.serving.answers import Answer, Call, Picture, Refused
 from sacro_ray.serving.app import About, build_app
 
 NAME = "sacro_ray"
+DECODER_TRIES = 2
 LONGEST_REQUEST_S = 120.0
 BATCH_WAIT_S = 0.02
 """How long the network waits for company; a radiograph takes it longer than this on a CPU."""
@@ -135,15 +137,23 @@ class Reception:
         return Picture(picture=data_url(shown.png), width=shown.width, height=shown.height)
 
     async def _decoded(self, task: Any, *arguments: Any) -> Any:
-        """Decode in another process; once more where that died, for it may have been ended for another reason than this file."""
-        for _ in range(2):
+        """Decode in another process; once more where that died, for it may have been ended for another reason than this file.
+
+        A machine that went away says nothing of the file.
+        """
+        deaths = losses = 0
+        while deaths < DECODER_TRIES and losses < MOST_LOSSES:
             try:
                 async with self.turn:
                     return await task.remote(*arguments)
-            except (WorkerCrashedError, OutOfMemoryError):
-                continue
+            except PROCESS_DIED:
+                deaths += 1
+            except MACHINE_LOST:
+                losses += 1
             except RayError:
-                raise Refused(503, "not_ready", "workers or memory are short; try again in a minute") from None
+                break
+        if deaths < DECODER_TRIES:
+            raise Refused(503, "not_ready", "workers or memory are short; try again in a minute")
         raise _refused(f"decoder_crashed: {REASONS['decoder_crashed']}")
 
 
