@@ -83,7 +83,7 @@ def test_the_report_has_gallery_baseline_table_robustness_and_training(evaluated
     assert report.count('alt="The same with its Grad-CAM map"') == shown
     characteristics = pd.read_csv(run / "evaluation" / "tables" / "table_1.csv")
     assert list(characteristics.columns) == [
-        "characteristic", "ours, training (n = 48)", "ours, validation (n = 24)", "theirs (n = 16)",
+        "characteristic", "ours (n = 72)", "ours, training (n = 48)", "ours, validation (n = 24)", "theirs (n = 16)",
     ]  # fmt: skip
     assert {"Age, years, mean (SD)", "Sex: F, n (%)"} <= set(characteristics["characteristic"])
     robustness = pd.read_csv(run / "evaluation" / "tables" / "robustness.csv")
