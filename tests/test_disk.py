@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import torch
@@ -167,11 +168,11 @@ command.run(lambda argv: str(cache_root()), [])
 """
 
 
-def caches_of(before=(), **environment):
+def caches_of(before=(), program=SHOW, **environment):
     """What a command in another environment says and prints: its folder of caches."""
     kept = {name: value for name, value in os.environ.items() if name not in ("HOME", "SACRO_RAY_CACHE", "XDG_CACHE_HOME")}
     done = subprocess.run(
-        [*before, sys.executable, "-c", SHOW], capture_output=True, text=True, check=False, env={**kept, **environment}
+        [*before, sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**kept, **environment}
     )
     return done.stdout.strip(), done.stderr
 
@@ -224,6 +225,30 @@ def test_ray_gets_a_token_where_the_home_cannot_keep_one(tmp_path, monkeypatch):
     assert os.environ["RAY_AUTH_TOKEN_PATH"] == str(token)
     assert token.stat().st_mode & 0o777 == 0o600
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH")
+
+
+START = """
+from sacro_ray import command
+from sacro_ray.cluster.runtime import ray_session
+from sacro_ray.dataset.files import cache_root
+
+def main(argv):
+    import ray
+
+    with ray_session("local"):
+        return ray.get(ray.remote(lambda: str(cache_root())).remote())
+
+command.run(main, [])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_ray_starts_without_a_home_and_its_workers_use_the_same_folder():
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:  # a short path, for Ray's sockets
+        folder, said = caches_of(HOME="/proc/nope", TMPDIR=str(place), program=START)
+    assert folder == f"{place}/sacro_ray-{os.getuid()}/cache/sacro_ray", said
+    assert "Traceback" not in said
 
 
 def test_a_folder_of_somebody_else_is_refused(tmp_path, monkeypatch):

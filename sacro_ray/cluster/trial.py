@@ -3,7 +3,6 @@
 In an importable module and not in a command: Ray pickles what lives in `__main__` by value.
 """
 
-import fcntl
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +22,7 @@ from sacro_ray.cluster.sweep_folder import ERROR, note_error, noted_error
 from sacro_ray.cluster.sweep_rungs import reporter
 from sacro_ray.cluster.training import run_trainer, sent_before, train_worker
 from sacro_ray.config import Experiment, build_experiment
-from sacro_ray.dataset.files import lock
+from sacro_ray.dataset.files import locked
 from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.disk import DiskError
 from sacro_ray.errors import UserError
@@ -43,22 +42,19 @@ def attempt(
     The error is on the disk before Ray Tune hears of it; called again, this ends at once, and the process is there for the next trial. An
     error can leave a GPU unusable for the process that met it, so that process never trains another trial.
     """
-    with WorkingFolder(below(trials, f"{config['number']:04d}")) as folder:
-        folder.lock.parent.mkdir(parents=True, exist_ok=True)
-        with folder.lock.open("w") as handle:
-            # When the driver alone is killed, its trials train on for a moment.
-            lock(handle, fcntl.LOCK_EX)
-            folder.bring(ERROR)
-            if noted_error(folder.path) is not None:
-                return
-            try:
-                run(config, experiment=experiment, trials=trials, worker=worker)
-            except DiskError:
-                raise  # not the trial's fault: the sweep ends, and goes on with this trial when there is room
-            except Exception as error:
-                note_error(folder.path, error)
-                folder.send()
-                raise
+    # When the driver alone is killed, its trials train on for a moment.
+    with WorkingFolder(below(trials, f"{config['number']:04d}")) as folder, locked(folder.lock):
+        folder.bring(ERROR)
+        if noted_error(folder.path) is not None:
+            return
+        try:
+            run(config, experiment=experiment, trials=trials, worker=worker)
+        except DiskError:
+            raise  # not the trial's fault: the sweep ends, and goes on with this trial when there is room
+        except Exception as error:
+            note_error(folder.path, error)
+            folder.send()
+            raise
 
 
 def run_trial(config: dict[str, Any], experiment: dict[str, Any], trials: str, worker: dict[str, float]) -> None:

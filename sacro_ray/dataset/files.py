@@ -69,15 +69,16 @@ def _usable(folder: Path | None) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the file's lock; the kernel drops it when the process ends, however it ends."""
-    with _opened(path) as handle:
-        lock(handle, fcntl.LOCK_EX)
+    """Hold the file's lock, waiting for it; the kernel drops it when the process ends, however it ends."""
+    with _held(path, fcntl.LOCK_EX):
         yield
 
 
 @contextmanager
 def alone(path: Path, command: str, place: str | Path) -> Iterator[None]:
     """Keep other processes out for as long as the block lasts; the kernel lets go when this one ends, however it ends.
+
+    The lock's file, and folders that were made for it and that nothing was put into, are gone afterwards.
 
     Args:
         path: The lock's file.
@@ -88,10 +89,35 @@ def alone(path: Path, command: str, place: str | Path) -> Iterator[None]:
         UserError: Another process is at work there.
         DiskError: Nothing can be written there.
     """
-    with _opened(path) as handle:
-        if not lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB):
+    made = [folder for folder in path.parents if not folder.exists()]
+    with _held(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
+        if not free:
             raise UserError(f"another `{command}` is at work in {place}; wait for its end, or stop it first")
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()
+                for folder in made:
+                    folder.rmdir()
+
+
+@contextmanager
+def _held(path: Path, operation: int) -> Iterator[bool]:
+    """Whether the lock could be had, of the file that is at this path then: who had it before may have removed that one."""
+    while True:
+        with _opened(path) as handle:
+            free = lock(handle, operation)
+            if not free or _is_at(handle, path):
+                yield free
+                return
+
+
+def _is_at(handle: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def lock(handle: IO[Any] | int, operation: int) -> bool:

@@ -1,6 +1,9 @@
 """Folders in which commands work: full or forbidden ones, two commands at once, files that a crash of the machine has cut short."""
 
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +18,7 @@ from sacro_ray.cluster.train_driver import train
 from sacro_ray.cluster.trial import drop_damaged
 from sacro_ray.config import build_experiment
 from sacro_ray.dataset.completion import read_index
+from sacro_ray.dataset.files import alone, locked
 from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.dataset.parts import finished_part, start_folder, write_shard
 from sacro_ray.dataset.plan import plan_cohort
@@ -102,7 +106,7 @@ def test_a_disk_that_takes_nothing_is_told_before_ray_starts(commands, run, tmp_
             commands[name](disk)
         assert f"{disk}/" in str(told.value)
         assert "make room" in str(told.value).lower() if fault == "full" else "read-only" in str(told.value)
-        assert {path for path in disk.rglob("*") if path.is_file() and path.name != "lock"} == before
+        assert {path for path in disk.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("name", ["prepare", "tune", "evaluate RUN_DIR", "evaluate", "score"])
@@ -115,6 +119,37 @@ def test_two_at_once_in_one_folder(commands, run, tmp_path, name):
     says = f"another `{name.split()[0]}` is at work in {tmp_path / place}; wait for its end"
     with WorkingFolder(tmp_path / place).alone(name.split()[0], "--out"), pytest.raises(UserError, match=says):
         commands[name](tmp_path)
+
+
+def test_a_command_that_ends_leaves_no_lock_and_no_empty_folder(tmp_path):
+    folder = WorkingFolder(tmp_path / "a" / "b")
+    with folder.alone("score", "--out"):
+        assert folder.lock.exists()
+    assert not (tmp_path / "a").exists()
+    with folder.alone("score", "--out"):
+        (folder.path / "scores.csv").write_text("")
+    assert {path.name for path in folder.path.iterdir()} == {"scores.csv"}
+
+
+def test_who_waits_for_a_lock_that_is_removed_gets_the_next_one(tmp_path):
+    """Or two would each hold the lock of another file."""
+    path, order, waits = tmp_path / "lock", [], threading.Event()
+
+    def wait(number):
+        waits.set()
+        with locked(path):
+            order.append(("in", number))
+            time.sleep(0.02)
+            order.append(("out", number))
+
+    with ThreadPoolExecutor(3) as pool:
+        with alone(path, "score", tmp_path):
+            waiting = [pool.submit(wait, number) for number in range(3)]
+            waits.wait(10)
+            time.sleep(0.05)
+        for done in waiting:
+            done.result()
+    assert [what for what, _ in order] == ["in", "out"] * 3
 
 
 def test_a_shard_that_does_not_fit_is_not_there(experiment, tmp_path):
