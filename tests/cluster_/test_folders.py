@@ -19,8 +19,9 @@ from sacro_ray.cluster.trial import drop_damaged
 from sacro_ray.config import build_experiment
 from sacro_ray.dataset.completion import read_index
 from sacro_ray.dataset.files import alone, locked
+from sacro_ray.dataset.half_finished import start_folder
 from sacro_ray.dataset.manifest import read_manifest
-from sacro_ray.dataset.parts import finished_part, start_folder, write_shard
+from sacro_ray.dataset.parts import finished_part, write_shard
 from sacro_ray.dataset.plan import plan_cohort
 from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.disk import DiskError
