@@ -139,7 +139,7 @@ class ScoresFolder:
         for number in range(-(-total // self.part_size)):
             first = number * self.part_size
             some = [{**row, "index": first + place} for place, row in enumerate(islice(rows, self.part_size))]
-            if not self.part(number).exists():
+            if not self._made_with(number, set(), total):
                 self._write(number, pa.Table.from_pylist(some, schema=KEPT), made)
 
     def known(self, number: int) -> list[dict[str, Any]]:
@@ -154,10 +154,13 @@ class ScoresFolder:
         return min(self.part_size, total - number * self.part_size)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of scores.parquet, in order."""
-        with pq.ParquetFile(self.path / "scores.parquet") as file:
-            for batch in file.iter_batches():
-                yield from batch.to_pylist()
+        """The rows of scores.parquet, in order; a UserError where it is not there or damaged."""
+        try:
+            with pq.ParquetFile(self.path / "scores.parquet") as file:
+                for batch in file.iter_batches():
+                    yield from batch.to_pylist()
+        except (OSError, pa.ArrowException):
+            raise damaged(self.path / "scores.parquet", self._again) from None
 
     def write_part(self, number: int, rows: pa.Table, files: Iterable[str] = ()) -> None:
         """Keep the results of a part: the files first, then the rows, which make the part complete.
@@ -232,10 +235,8 @@ class ScoresFolder:
 
     def _rows(self, numbers: Iterable[int], cutoffs: Mapping[str, float]) -> Iterator[list[dict[str, Any]]]:
         for number in numbers:
-            rows = self.known(number)
-            assert [row.pop("index") for row in rows] == list(
-                range(number * self.part_size, number * self.part_size + len(rows))
-            )
+            rows, first = self.known(number), number * self.part_size
+            assert [row.pop("index") for row in rows] == list(range(first, first + len(rows)))
             for row in rows:
                 known = row["probability"] is not None
                 row |= {

@@ -178,6 +178,17 @@ def test_an_addition_that_was_stopped_goes_on_where_it_was(tmp_path):
     assert again.complete(), "the scores themselves are"
 
 
+def test_files_cannot_be_added_to_a_damaged_table_and_a_damaged_part_is_taken_from_it(tmp_path):
+    folder = finished(tmp_path / "scores")
+    folder.claim({"run": "x"})
+    folder.part(0).write_bytes(b"PAR1")
+    folder.reopen(3)
+    assert [row["probability"] for row in folder.known(0)] == [0.2, None]
+    (folder.path / "scores.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"scores\.parquet"):
+        folder.reopen(3)
+
+
 def test_parts_without_files_that_are_asked_for_now_are_made_again_and_keep_their_scores(tmp_path):
     folder = ScoresFolder(tmp_path / "scores", 2)
     folder.claim({"run": "x"})
