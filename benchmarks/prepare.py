@@ -101,7 +101,7 @@ def prepare(folder: Path, shards: Path, workers: int, count: int) -> float:
     """Images a second of `prepare` on a Ray with so many processors that already runs."""
     import ray
 
-    from sacro_ray.cluster.preparation import prepare_cohorts
+    from sacro_ray.cluster.prepare_driver import prepare_cohorts
 
     ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     start = time.perf_counter()

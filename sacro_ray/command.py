@@ -5,9 +5,7 @@ Imported before anything that takes time, so that Ctrl-C is heard while the rest
 
 import argparse
 import logging
-import os
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from sacro_ray import home, interruption
 from sacro_ray.disk import for_the_user
 from sacro_ray.errors import UserError
+from sacro_ray.terminal import descriptor_of, wrapped
 
 if TYPE_CHECKING:
     from sacro_ray.config import Experiment
@@ -87,7 +86,7 @@ def run(
             if (told := for_the_user(error)) is None:
                 raise
             log.debug("", exc_info=True)
-            print(wrapped(f"error: {told}", sys.stderr), file=sys.stderr)
+            print(wrapped(f"error: {told}", descriptor_of(sys.stderr)), file=sys.stderr)
             raise SystemExit(2) from None
         if result is not None:
             print(result, flush=True)
@@ -105,25 +104,4 @@ class _Wrapping(logging.StreamHandler[TextIO]):
     """Wraps what goes to a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return wrapped(super().format(record), self.stream)
-
-
-def wrapped(text: str, stream: TextIO) -> str:
-    """The text with lines broken between words for a terminal; for a file or a pipe as it is, so that a log can be searched.
-
-    A word that is longer than a line, such as a path, stays whole.
-    """
-    if not stream.isatty():
-        return text
-    try:
-        width = os.get_terminal_size(stream.fileno()).columns
-    except OSError:
-        width = 0
-    return "\n".join(_fit(line, width or 80) for line in text.split("\n"))
-
-
-def _fit(line: str, width: int) -> str:
-    if len(line) <= width:
-        return line
-    indent = line[: len(line) - len(line.lstrip())] + "  "
-    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        return wrapped(super().format(record), descriptor_of(self.stream))

@@ -33,7 +33,7 @@ def main(argv: list[str]) -> str | Path:
     log.info("demo: six steps on simulated radiographs -> %s", arguments.out)
 
     from sacro_ray.cluster.evaluate_driver import evaluate_run
-    from sacro_ray.cluster.preparation import prepare_cohorts
+    from sacro_ray.cluster.prepare_driver import prepare_cohorts
     from sacro_ray.cluster.runtime import ray_session
     from sacro_ray.cluster.score_driver import score_input
     from sacro_ray.cluster.scoring_stream import quiet_ray

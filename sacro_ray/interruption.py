@@ -17,6 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from sacro_ray.terminal import wrapped
+
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 """Exit status by signal: 128 and its number, as a shell reports it."""
 LONGEST_ENDING_S = 20.0
@@ -58,7 +60,8 @@ class Interruption:
         self._said = True
         what = "ended by SIGTERM" if self.number == signal.SIGTERM else "interrupted"
         again = f"; to go on: {command_again()}" if self._goes_on else ""
-        os.write(2, f"{what}; {self._kept}{again}\n".encode())
+        below_the_echo = "\n" if os.isatty(2) else ""
+        os.write(2, f"{below_the_echo}{wrapped(f'{what}; {self._kept}{again}', 2)}\n".encode())
 
     def end_at_once(self) -> None:
         """End this process and those that it started."""

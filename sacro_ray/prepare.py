@@ -46,7 +46,7 @@ def main(argv: list[str]) -> str | Path | None:
 
         check_experiment(experiment)
         return None
-    from sacro_ray.cluster.preparation import prepare_cohorts
+    from sacro_ray.cluster.prepare_driver import prepare_cohorts
 
     return prepare_cohorts(experiment, options.address, options.replace)
 

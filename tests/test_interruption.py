@@ -1,9 +1,12 @@
 """Ctrl-C and SIGTERM: the status, and one line that says what is kept and how to go on, whatever they come in the middle of."""
 
+import fcntl
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 from importlib.machinery import ModuleSpec
@@ -11,6 +14,7 @@ from importlib.machinery import ModuleSpec
 import pytest
 
 from sacro_ray import interruption
+from sacro_ray.terminal import wrapped
 
 COMMAND = """
 import sys
@@ -110,6 +114,22 @@ def test_a_module_that_is_run_is_named_as_it_was_called(monkeypatch):
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", ModuleSpec("sacro_ray.train", None))
     monkeypatch.setattr(sys, "argv", ["/somewhere/sacro_ray/train.py", "my file.toml"])
     assert interruption.command_again() == "python -m sacro_ray.train 'my file.toml'"
+
+
+def test_lines_on_a_terminal_are_broken_between_words_and_elsewhere_not_at_all(tmp_path):
+    path = "/a/path/" + 90 * "x"
+    text = f"error: {path} is not a run folder (no config.toml in it); give one that train wrote, experiments/runs/NAME"
+    master, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    lines = wrapped(text, terminal).split("\n")
+    assert len(lines) > 1
+    assert all(len(line) <= 80 or path in line for line in lines)
+    assert " ".join(line.strip() for line in lines) == text
+    with (tmp_path / "log").open("w") as file:
+        assert wrapped(text, file.fileno()) == text
+    assert wrapped(text, None) == text
+    os.close(master)
+    os.close(terminal)
 
 
 def test_what_nohup_and_a_script_s_background_ignore_stays_ignored(tmp_path):

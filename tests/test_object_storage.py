@@ -20,7 +20,8 @@ from buckets import BUCKET, BreakingProxy, bucket, environment
 from cohorts import RUN_FILES
 
 from sacro_ray import evaluate, prepare, score, train, tune
-from sacro_ray.cluster.preparation import _shard_task, prepare_cohorts
+from sacro_ray.cluster.preparation import _shard_task
+from sacro_ray.cluster.prepare_driver import prepare_cohorts
 from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.cluster.training import sent_before
 from sacro_ray.config import build_experiment

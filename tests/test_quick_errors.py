@@ -47,6 +47,7 @@ def places(experiment, tmp_path):
         ("score", ["--run", "{empty}", "--input", "{empty}", "--out", "{new}"], "is not a run folder"),
         ("serve", ["--run", "{runs}/small"], "has no best checkpoint yet"),
         ("prepare", ["nowhere.toml"], "no experiment file at nowhere.toml"),
+        ("prepare", ["{file}", "--set", "cohorts.ours.table=absent.csv"], "no table"),
         ("simulate", ["{new}", "--patients", "0"], "patients is 0"),
         ("demo", ["--out", "{new}", "--set", "training.lrr=1"], "unknown key training.lrr"),
     ],

@@ -238,6 +238,33 @@ def test_killed_with_sigkill_and_started_again_ends_as_if_undisturbed(experiment
     assert_same_run(undisturbed, tmp_path / "killed" / "small")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("moment", "twice"), [("epoch 2/", False), ("epoch 2/", True), ("starting Ray", False)])
+def test_ctrl_c_ends_a_training_with_one_line_and_the_same_command_goes_on(experiment, tmp_path, moment, twice):
+    config = tmp_path / "long.toml"
+    stages = "[{size_px=32, batch_size=8, frozen_epochs=1, unfrozen_epochs=500}]"
+    config.write_text(build_experiment(experiment.as_dict(), [f"training.stages={stages}"]).as_toml())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sacro_ray.train", str(config), "--runs", str(tmp_path), "--address", "local"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while moment not in (said := process.stderr.readline()):
+        assert said, "the training ended too early"
+    for _ in range(1 + twice):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    printed, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert printed == ""
+    said = [line for line in said.splitlines() if not line.startswith("epoch ")]
+    assert said == [
+        f"interrupted; finished epochs are kept; to go on: python -m sacro_ray.train {config} --runs {tmp_path} --address local"
+    ]
+
+
 def train_workers():
     """The workers of all trainings on this machine; Ray names its processes after what they run."""
     said = subprocess.run(["pgrep", "-f", "^ray::RayTrainWorker"], capture_output=True, text=True, check=False).stdout

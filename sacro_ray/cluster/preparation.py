@@ -4,7 +4,6 @@ import logging
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,26 +15,21 @@ from sacro_ray.cluster.losses import MACHINE_LOST, PROCESS_DIED, Losses
 from sacro_ray.cluster.runtime import answer, ray_session
 from sacro_ray.cluster.waiting import wait_for_room
 from sacro_ray.config import Experiment, Prepare
-from sacro_ray.dataset.check import plan_experiment, refuse_too_many
+from sacro_ray.dataset.check import refuse_too_many
 from sacro_ray.dataset.completion import (
     INDEX,
     NEAR,
     complete_cohort,
-    log_flow,
     read_index,
-    unchanged,
-    write_near_duplicates,
 )
 from sacro_ray.dataset.contact_sheet import RADIOGRAPHS, contact_sheet
 from sacro_ray.dataset.files import read_file
 from sacro_ray.dataset.half_finished import end_folder, start_folder
 from sacro_ray.dataset.leaks import refuse_pixels_in_development_and_test
 from sacro_ray.dataset.manifest import NAME as MANIFEST
-from sacro_ray.dataset.manifest import is_complete, read_manifest
 from sacro_ray.dataset.parts import Part, finished_part, note_name, write_shard
 from sacro_ray.dataset.plan import SPLITS, CohortPlan, PlannedRadiograph, PlannedShard
 from sacro_ray.dataset.progress import Progress
-from sacro_ray.dataset.replacement import reopen
 from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.disk import write_atomically
 from sacro_ray.errors import UserError
@@ -51,48 +45,7 @@ TAKES_LESS = "give Ray fewer CPUs, on each of which a process decodes: ray start
 SHARD_TRIES = 3
 
 
-def prepare_cohorts(experiment: Experiment, address: str | None = None, replace: bool = False) -> str | Path:
-    """Bring all cohorts of an experiment into shards.
-
-    Cohorts that are complete with the same inputs and settings are verified and left alone; half-finished ones go on.
-
-    Args:
-        experiment: Its cohorts, and [prepare].
-        address: Of a Ray cluster; see `ray_session`.
-        replace: Write again the shards that have changed of cohorts that are complete, but from other inputs or settings.
-
-    Returns:
-        The folder of all shards, as a path or, where they are written into a bucket, as an address.
-
-    Raises:
-        UserError: Something in the tables is wrong, too many radiographs cannot be used, a picture is in two places, or a cohort
-            was prepared before from other inputs or with other settings and is not to be replaced.
-    """
-    location = as_given(experiment.prepare.shards)
-    plans = plan_experiment(experiment)
-    folders = {name: as_given(below(location, name)) for name in plans}
-    changed: dict[str, str] = {}
-    todo = {
-        name: plan
-        for name, plan in plans.items()
-        if not unchanged(plan, folders[name], partial(changed.__setitem__, name) if replace else None)
-    }
-    with WorkingFolder(location) as working, working.alone("prepare", "prepare.shards") if todo else nullcontext():
-        for name, problem in changed.items():
-            reopen(plans[name], folders[name], experiment.prepare, problem)
-        # Another `prepare` may have completed some between the look and the lock.
-        left = {name: plan for name, plan in todo.items() if not is_complete(folders[name])}
-        _prepare(plans, left, working, experiment, address)
-        write_near_duplicates(working.path, list(plans), anew=bool(changed))
-        working.send()
-    for name in plans:
-        if name not in todo:
-            log.info("%s: complete and verified, left as it is", name)
-        log_flow(read_manifest(location, name))
-    return location
-
-
-def _prepare(
+def write_plans(
     plans: Mapping[str, CohortPlan],
     todo: Mapping[str, CohortPlan],
     working: WorkingFolder,

@@ -12,7 +12,7 @@ import torch
 from disks import CUTS, cut, fill, make_read_only, small_disk
 from PIL import Image
 
-from sacro_ray.cluster import evaluate_driver, preparation, runtime, score_driver, search
+from sacro_ray.cluster import evaluate_driver, preparation, prepare_driver, runtime, score_driver, search
 from sacro_ray.cluster.sweep_folder import SweepFolder
 from sacro_ray.cluster.train_driver import train
 from sacro_ray.cluster.trial import drop_damaged
@@ -80,7 +80,7 @@ def commands(experiment, run, pictures, tables):
         return build_experiment(experiment.as_dict(), overrides)
 
     return {
-        "prepare": lambda out: preparation.prepare_cohorts(changed(f"prepare.shards={out}/out")),
+        "prepare": lambda out: prepare_driver.prepare_cohorts(changed(f"prepare.shards={out}/out")),
         "train": lambda out: train(experiment, out / "out"),
         "tune": lambda out: search.search(experiment, out / "out", resume=False),
         "evaluate RUN_DIR": evaluate_run,
