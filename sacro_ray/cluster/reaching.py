@@ -2,7 +2,10 @@
 
 import socket
 
+import grpc
 from ray._private import services
+from ray._private.grpc_utils import init_grpc_channel
+from ray._private.ray_constants import GLOBAL_GRPC_OPTIONS
 
 from sacro_ray.errors import UserError
 
@@ -17,15 +20,19 @@ def refuse_unreachable(target: str) -> None:
         target: `auto`, HOST:PORT or ray://HOST:PORT.
 
     Raises:
-        UserError: It is no address, no Ray is known on this machine (`auto`), or nothing listens there.
+        UserError: It is no address, no Ray is known on this machine (`auto`), or nothing there speaks as Ray does.
     """
     try:
         place = target.partition("://")[2] if "://" in target else services.canonicalize_bootstrap_address(target)
         host, _, port = str(place).rpartition(":")
         with socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE_S):
-            pass
+            pass  # refused at once, where the next would go on trying
+        with init_grpc_channel(str(place), GLOBAL_GRPC_OPTIONS) as channel:
+            grpc.channel_ready_future(channel).result(timeout=PATIENCE_S)
     except (OSError, ValueError) as error:
         raise no_ray(target, error) from None
+    except grpc.FutureTimeoutError:
+        raise no_ray(target, TimeoutError(f"what listens there says nothing that Ray says, for {PATIENCE_S:g} s")) from None
 
 
 def no_ray(target: str, error: Exception) -> UserError:
