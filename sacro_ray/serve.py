@@ -21,7 +21,8 @@ def main(argv: list[str]) -> None:
     """Serve until Ctrl-C or SIGTERM; prints the address when the page is there."""
     parser = command.parser(
         "serve",
-        "Serve a page on which a radiograph is dropped and scored, and the same over HTTP (POST /score, described at /docs). "
+        "Serve a page on which radiographs are dropped and scored, and the same over HTTP (POST /score, described at /docs). "
+        "For a run that was trained on radiographs cut to boxes the page asks for the box. "
         "Nothing uploaded is kept or logged. There is no login: leave it at 127.0.0.1, or put one before it. Research use only.",
         "python -m sacro_ray.serve --run experiments/runs/demo",
     )
