@@ -92,7 +92,9 @@ def _pending() -> dict[str, Ask]:
     for name, group in placement_group_table().items():
         if name.endswith(job) and group["state"] in ("PENDING", "RESCHEDULING"):
             found[name] = tuple(described(bundle) for bundle in group["bundles"].values())
-    for row in state._connect_and_get_accessor().get_actor_table(ray.JobID.from_hex(job), "PENDING_CREATION"):
+    accessor, this = state._connect_and_get_accessor(), ray.JobID.from_hex(job)
+    # RESTARTING: its machine went away, and no other has had room for it since.
+    for row in (row for stage in ("PENDING_CREATION", "RESTARTING") for row in accessor.get_actor_table(this, stage)):
         actor = ActorTableData.FromString(row)
         # What is to run in a placement group waits with that.
         if not any("_group_" in kind for kind in actor.required_resources):
