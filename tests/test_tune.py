@@ -10,6 +10,7 @@ from sacro_ray import command, tune
 from sacro_ray.cluster.search import search
 from sacro_ray.cluster.space import distributions, own_values, with_values
 from sacro_ray.cluster.sweep_folder import SweepFolder
+from sacro_ray.cluster.sweep_study import SweepStudy
 from sacro_ray.config import build_experiment, load_experiment
 from sacro_ray.errors import UserError
 from sacro_ray.learning.data import data_digests
@@ -53,6 +54,18 @@ def test_a_sweep_ends_with_a_best_that_train_takes(experiment, tmp_path):
     longer = pd.read_csv(tmp_path / "small-sweep" / "trials.csv")
     assert longer["number"].tolist() == [0, 1, 2, 3]
     pd.testing.assert_frame_equal(longer.iloc[:3], table, check_dtype=False)
+
+
+@pytest.mark.parametrize(("auc", "said"), [(0.36, True), (0.9, False)])
+def test_a_sweep_whose_best_is_worse_than_chance_ends_with_a_remark(experiment, tmp_path, caplog, auc, said):
+    small = cut(experiment, "search.trials=1")
+    folder = SweepFolder(tmp_path / "small-sweep")
+    folder.claim(small, data_digests(small, ["ours"]))
+    number, values = SweepStudy(small, folder).ask()
+    ended = {"best_auc": auc, "epoch": 1, "epochs": 2, "seconds": 1.0, "aucs": [auc, auc - 0.1], "error": None}
+    folder.keep({"number": number, "state": "COMPLETE", "values": values, **ended})
+    search(small, tmp_path, resume=True)
+    assert ("remark: the best trial: the AUC of 0.36 is worse than chance" in caplog.text) is said
 
 
 def test_another_space_or_other_data_is_not_resumed(experiment, tmp_path):

@@ -403,6 +403,12 @@ def test_the_page_of_a_sweep_on_simulated_radiographs_says_so_as_the_report_does
     assert (str(banner()).strip() in (folder.path / "sweep.html").read_text()) is simulated
 
 
+@pytest.mark.parametrize(("auc", "said"), [(0.36, True), (0.5, False), (0.7, False)])
+def test_a_sweep_whose_best_is_worse_than_chance_says_so_on_its_page(searched, tmp_path, auc, said):
+    records = [{**r, "best_auc": auc} for r in sweep(searched, SweepFolder(tmp_path / "s"), 1)]
+    assert ("the AUC of 0.36 is worse than chance" in render_page(searched, records)) is said
+
+
 @pytest.mark.parametrize("trials", [1, 2, 5])
 def test_a_page_of_few_trials_leaves_out_what_they_cannot_show(searched, tmp_path, trials):
     records = sweep(searched, SweepFolder(tmp_path / "s"), trials)
