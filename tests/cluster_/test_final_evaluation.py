@@ -15,6 +15,7 @@ from sacro_ray import evaluate
 from sacro_ray.cluster import final_evaluation, runtime
 from sacro_ray.cluster.evaluate_driver import evaluate_run
 from sacro_ray.cluster.final_evaluation import FinalEvaluation, baseline_table, gallery, in_order
+from sacro_ray.cluster.train_driver import train
 from sacro_ray.config import build_experiment
 from sacro_ray.dataset.shards import read_samples
 from sacro_ray.errors import UserError
@@ -201,6 +202,17 @@ def test_without_external_test_cohorts_validation_is_evaluated_and_evaluated_aga
     before = contents(run)
     evaluate_here(run)
     assert contents(run) == before
+
+
+@pytest.mark.parametrize(("auc", "said"), [(0.36, True), (0.6, False)])
+def test_a_training_whose_best_is_worse_than_chance_ends_with_a_remark(random_run, tmp_path, caplog, auc, said):
+    folder = RunFolder(tmp_path / "small")
+    shutil.copytree(random_run.path, folder.path)
+    weights, description = folder.load_best()
+    folder.save_best(weights, {**description, "auc": auc})
+    (folder.path / "curves.png").touch()
+    assert train(folder.experiment(), tmp_path) == folder.path
+    assert ("remark: validation: the AUC of 0.36 is worse than chance" in caplog.text) is said
 
 
 def two_cohorts() -> tuple[SimpleNamespace, pd.DataFrame]:

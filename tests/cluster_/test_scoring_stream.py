@@ -13,6 +13,7 @@ from PIL import Image
 from sacro_ray.cluster import score_driver
 from sacro_ray.cluster import scoring as scoring_by_ray
 from sacro_ray.cluster.scoring_inputs import as_text, list_items
+from sacro_ray.cluster.scoring_network import ScoringNetwork
 from sacro_ray.cluster.scoring_results import PARTS
 from sacro_ray.cluster.scoring_run import cutoffs_of
 from sacro_ray.cluster.scoring_stream import Pool, pool_for, stream_parts
@@ -177,13 +178,10 @@ def test_a_pool_fits_the_cluster_and_the_wish(experiment):
         pool_for(experiment.model_copy(update={"scoring": two}), [{"CPU": 4, "GPU": 1}] * 3, 100)
 
 
-def test_familiarity_is_high_for_validation_and_zero_for_strangers(local_ray, experiment, random_run, whole, tmp_path):
-    folder = tmp_path / "strangers"
-    folder.mkdir()
+def test_familiarity_is_high_for_validation_and_zero_for_strangers(experiment, random_run, whole):
     checks = (np.indices((48, 48)).sum(axis=0) // 6 % 2 * 255).astype(np.uint8)
-    Image.fromarray(checks).save(folder / "checks.png")
-    (row,) = rows_of(score_driver.score_input(random_run.path, folder, tmp_path / "out", overrides=ONE_WORKER))
-    assert (row["familiarity"], "unfamiliar" in row["quality"]) == ("0.0", True)
+    (stranger,) = ScoringNetwork(random_run, experiment, gpu=False, threads=1).score(checks[None])
+    assert (stranger.familiarity, "unfamiliar" in stranger.flags) == (0.0, True)
     validation = probabilities(random_run.validation_predictions, "radiograph_id").keys()
     known = [float(row["familiarity"]) for row in rows_of(whole) if row["input"] in validation]
     assert 40 < np.mean(known) < 65
