@@ -1,5 +1,6 @@
 """`train` through Ray Train: the run folder, worker counts, kills, the user's mistakes."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import ray.train
 import torch
 import torch.distributed as dist
 from cohorts import RUN_FILES, assert_same_run
+from ray._private.utils import push_error_to_driver
 from torchvision.models import get_model_weights
 
 from sacro_ray import train as command
@@ -59,6 +61,17 @@ def test_run_folder_holds_what_is_promised_and_a_second_start_leaves_it_alone(ex
     assert (path / "curves.png").exists()
 
 
+def test_messages_of_ray_s_daemons_are_kept_from_the_terminal(capfd, caplog):
+    with caplog.at_level(logging.DEBUG, logger="sacro_ray"):
+        push_error_to_driver(ray._private.worker.global_worker, "test", "infinite retries remaining")
+        deadline = time.monotonic() + 20
+        while "infinite retries remaining" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    said = capfd.readouterr()
+    assert "infinite retries" not in said.out + said.err
+
+
 def test_another_configuration_under_the_same_name_is_refused(experiment, tmp_path):
     folder = RunFolder(tmp_path / "small")
     folder.claim(cut(experiment))
@@ -72,6 +85,8 @@ def test_a_folder_in_which_no_epoch_was_trained_is_free(experiment, tmp_path):
     folder = RunFolder(tmp_path / "small")
     folder.claim(cut(experiment, "training.lr=0.003"))
     (folder.path / "range_test").mkdir()
+    with folder.held(), pytest.raises(UserError, match="another `train` is at work in"):
+        folder.claim(cut(experiment, "training.lr=0.002"))
     folder.claim(cut(experiment, "training.lr=0.002"))
     assert folder.experiment().training.lr == 0.002
     assert not folder.trained

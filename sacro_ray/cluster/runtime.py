@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -72,9 +72,15 @@ def ray_session(address: str | None = None, takes_less: str = "use a machine wit
     joined = local_ray if target == "local" else partial(_joined, target)
     log.info("starting Ray" if target == "local" else f"joining Ray at {target}")
     handlers = interruption.handlers()
+    # What Ray's daemons tell of their work, whatever `log_to_driver` says, and on standard output, which is for results.
+    ray._private.worker.print_to_stdstream = _told_by_daemons
     with memory_explained(takes_less), joined(logging_level=logging.ERROR, log_to_driver=False), waits_told():
         interruption.put_back(handlers)  # Ray takes SIGTERM
         yield
+
+
+def _told_by_daemons(data: Mapping[str, Any], ignore_prefix: bool = False) -> None:
+    log.debug("Ray: %s", "\n".join(data["lines"]))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import json
 import shutil
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -152,12 +152,15 @@ class RunFolder:
         """Make the folder this experiment's.
 
         Raises:
-            UserError: It holds a run with another configuration, or nothing can be written there.
+            UserError: It holds a run with another configuration, one is in its first epoch, or nothing can be written there.
         """
         self.refuse_another(experiment)
+        config = self.path / "config.toml"
         if not self._differing(experiment):
             return
-        write_atomically(self.path / "config.toml", experiment.as_toml().encode())
+        # Of a first epoch that is being trained nothing is here but the lock of its workers.
+        with self.alone("train") if config.exists() else nullcontext():
+            write_atomically(config, experiment.as_toml().encode())
         self.send()
 
     def experiment(self, overrides: Iterable[str] = ()) -> Experiment:
