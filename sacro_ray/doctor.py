@@ -15,7 +15,7 @@ from sacro_ray import __version__, command
 log = logging.getLogger("sacro_ray")
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pydicom")
-DECODERS = {"gdcm": "python-gdcm", "openjpeg": "pylibjpeg-openjpeg", "jpeg_ls": "pyjpegls", "imagecodecs": "imagecodecs"}
+DECODERS = {"openjpeg": "pylibjpeg-openjpeg", "jpeg_ls": "pyjpegls", "imagecodecs": "imagecodecs"}
 """Modules that decode compressed DICOM, and the packages that bring them."""
 SMALLEST_SHM_MIB = 256
 """Docker gives 64 MiB unless told otherwise; below this Ray puts its objects on the disk, which is many times slower."""

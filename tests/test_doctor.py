@@ -36,7 +36,10 @@ def test_the_last_line_sums_up_what_was_found(capsys, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("finding", "said"),
     [
-        (doctor.Finding("decoders", ["none"], remark="gdcm not installed"), "all commands can run here; remarks on decoders"),
+        (
+            doctor.Finding("decoders", ["none"], remark="openjpeg not installed"),
+            "all commands can run here; remarks on decoders",
+        ),
         (doctor.Finding("home", ["/x"], problem="/x: the disk is full"), None),
     ],
 )

@@ -59,10 +59,13 @@ def _starts_picture(fragment: bytes) -> bool:
     return 1 <= segments <= 15 and first == RLE_HEADER <= len(fragment)
 
 
-def with_end(frame: bytes) -> bytes:
-    """A JPEG or JPEG-LS frame that ends with its end marker, added where it is missing; others as they are."""
+def codestream(frame: bytes) -> bytes:
+    """What a decoder should see: JPEG and JPEG-LS up to their end marker, added where it is missing; JPEG 2000 without boxes before it.
+
+    PS3.5 A.4.4 allows no boxes; with damaged ones pydicom never comes back.
+    """
     if not frame.startswith(JPEG_START):
-        return frame
+        return frame[max(0, frame.find(J2K_START, 0, 4096)) :]
     end = frame.rfind(END)
     # A marker before the scan belongs to a thumbnail.
     return (frame[:end] if end > frame.rfind(SCAN) else frame) + END

@@ -26,7 +26,7 @@ from pydicom.uid import (
 )
 
 from sacro_ray.imaging.channels import Values, one_channel
-from sacro_ray.imaging.codestream import END, one_frame, stated, with_end, with_other_tail
+from sacro_ray.imaging.codestream import END, codestream, one_frame, stated, with_other_tail
 from sacro_ray.imaging.dicom_format import (
     PixelFormat,
     as_coded,
@@ -39,16 +39,17 @@ from sacro_ray.imaging.dicom_format import (
 from sacro_ray.imaging.exclusion import ExcludedRadiograph
 
 JPEG = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1}
-# Plugins of pydicom, and imagecodecs (libjpeg-turbo), in the order in which they are tried. Where another reads a syntax, not GDCM:
-# 3 of 10,000 damaged files ended its process or never came back (docs/preparation.md).
+JPEG_2000 = {JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K}
+# Plugins of pydicom, and imagecodecs (libjpeg-turbo), in the order in which they are tried. GDCM is not among them: damaged pictures
+# end its process, or it never comes back (docs/preparation.md).
 DECODERS = {
     RLELossless: ("pydicom",),
     JPEGBaseline8Bit: ("pillow", "imagecodecs"),
-    JPEGExtended12Bit: ("imagecodecs", "gdcm"),
-    JPEGLossless: ("imagecodecs", "gdcm"),
-    JPEGLosslessSV1: ("imagecodecs", "gdcm"),
+    JPEGExtended12Bit: ("imagecodecs",),
+    JPEGLossless: ("imagecodecs",),
+    JPEGLosslessSV1: ("imagecodecs",),
     **dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), ("pyjpegls",)),
-    **dict.fromkeys((JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K), ("pylibjpeg",)),
+    **dict.fromkeys(JPEG_2000, ("pylibjpeg",)),
 }
 LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K}
 MOST_ZEROS = 8  # bytes between the data of a JPEG-LS frame and its end marker
@@ -139,7 +140,9 @@ def _decompressed(decoder: Decoder, syntax: str, data: bytes, form: PixelFormat)
     said = stated(frame)
     if said is not None and (said.height, said.width) != (form.rows, form.columns):
         raise ExcludedRadiograph("undecodable", "the compressed picture has another size than the header says")
-    frame = with_end(frame)
+    if said is None and syntax in JPEG_2000:
+        raise ExcludedRadiograph("undecodable", "the compressed pixels are not JPEG 2000")
+    frame = codestream(frame)
     for name in DECODERS.get(pydicom.uid.UID(syntax), ("",)):
         decode = _with_imagecodecs if name == "imagecodecs" else _with_plugin(decoder, name, form)
         try:

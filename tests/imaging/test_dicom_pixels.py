@@ -148,6 +148,17 @@ def test_jpeg_of_other_kinds_cut_short(film, options):
         assert outcome(film(JPEGBaseline8Bit, frame=frame[:end] + END)) in ("truncated", "undecodable"), end
 
 
+def test_jpeg_2000_in_its_file_format_damaged_or_not(film):
+    """Boxes around the codestream are against PS3.5 A.4.4 and are passed over: a box of no length kept pydicom for ever."""
+    frame = imagecodecs.jpeg2k_encode(FILM, codecformat="jp2", reversible=True, level=0)
+    assert outcome(film(JPEG2000Lossless, frame=frame)) == outcome(film(JPEG2000Lossless))
+    boxes = frame.index(b"\xff\x4f\xff\x51")
+    assert outcome(film(JPEG2000Lossless, frame=frame[:12] + b"\0" * (boxes - 12) + frame[boxes:])) == outcome(
+        film(JPEG2000Lossless)
+    )
+    assert outcome(film(JPEG2000Lossless, frame=frame[:boxes] + b"\0" * 500)) == "undecodable"
+
+
 def test_without_its_end_marker_a_whole_picture_is_whole(film):
     for syntax, frame in FRAMES.items():
         if syntax not in (RLELossless, JPEG2000Lossless, HTJ2KLossless):
