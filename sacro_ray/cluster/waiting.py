@@ -72,7 +72,7 @@ def waits_told() -> Iterator[None]:
         yield
     finally:
         ended.set()
-        watcher.join()
+        watcher.join(LOOK_S)  # a head that is gone keeps it waiting
 
 
 def wait_for_room(cpus: float, gpus: float = 0.0) -> None:
