@@ -112,6 +112,6 @@ def test_a_ray_of_our_own_is_on_this_machine_alone(local_ray):
     assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
     gcs = ray.get_runtime_context().gcs_address
     assert gcs.startswith("127.0.0.1:")
-    assert ray.get(ray.remote(os.environ.get).remote("GLOO_SOCKET_IFNAME")) in ("lo", "lo0")
+    assert ray.get(ray.remote(os.getenv).remote("GLOO_SOCKET_IFNAME")) in ("lo", "lo0")
     assert "GLOO_SOCKET_IFNAME" not in os.environ
     refuse_unreachable(gcs)
