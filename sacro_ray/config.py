@@ -3,60 +3,35 @@
 `load_experiment` reads `experiments/NAME.toml`, applies `--set section.key=value` overrides and answers a frozen `Experiment`.
 """
 
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from sacro_ray.errors import UserError
 from sacro_ray.locations import checked_location
-from sacro_ray.settings import build_settings
+from sacro_ray.settings import Section, build_settings, written_as
 
-
-def _written_as(pattern: str, words: str) -> AfterValidator:
-    """Text of a fixed form, with words for the message where it has another."""
-
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"allowed {words}")
-        return text
-
-    return AfterValidator(check)
-
-
-NAME, RULE = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", r"modified_new_york|definite|grade_at_least:[1-4]"
 Name = Annotated[
     str,
-    _written_as(NAME, "are letters without accents, digits, _ and -, at most 64, the first a letter or digit"),
-    WithJsonSchema({"type": "string", "pattern": f"^{NAME}$"}),
+    *written_as(
+        r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}",
+        "are letters without accents, digits, _ and -, at most 64, the first a letter or digit",
+    ),
 ]
 Rule = Annotated[
     str,
-    _written_as(RULE, "are modified_new_york, definite, and grade_at_least:N with N from 1 to 4"),
-    WithJsonSchema({"type": "string", "pattern": f"^({RULE})$"}),
+    *written_as(
+        r"modified_new_york|definite|grade_at_least:[1-4]",
+        "are modified_new_york, definite, and grade_at_least:N with N from 1 to 4",
+    ),
 ]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A table of the experiment file: immutable, no unknown keys, no silent conversion between types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Cohort(Section):
@@ -93,7 +68,7 @@ class Prepare(Section):
     greyscale: Literal["dicom", "percentile", "clahe"] = "dicom"
     window: int = Field(default=0, ge=0, description="which of several windows or VOI LUTs of a DICOM header, from 0")
     crop: Literal["none", "table", "collimation"] = "table"
-    modalities: list[str] = ["CR", "DX", "RF", "RG"]
+    modalities: list[str] = Field(default=["CR", "DX", "RF", "RG"])
     max_excluded_fraction: Fraction = 0.05
     samples_per_shard: Positive = 128
     duplicates: Literal["warn", "drop"] = "warn"

@@ -9,12 +9,29 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, WithJsonSchema
 
 from sacro_ray.errors import UserError
 from sacro_ray.locations import hidden
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A table of the experiment file: immutable, no unknown keys, no silent conversion between types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def written_as(pattern: str, words: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """For `Annotated[str, *written_as(...)]`: text of a fixed form, with words for the message where it has another."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"allowed {words}")
+        return text
+
+    return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
 
 
 def build_settings(kind: type[Settings], data: Mapping[str, Any], overrides: Sequence[str], source: str) -> Settings:
