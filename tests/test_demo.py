@@ -13,7 +13,7 @@ from sacro_ray.config import load_experiment
 
 STEPS = {
     "simulate": "sacro_ray.simulation.cohort.write_cohorts",
-    "prepare": "sacro_ray.cluster.preparation.prepare_cohorts",
+    "prepare": "sacro_ray.cluster.prepare_driver.prepare_cohorts",
     "tune": "sacro_ray.cluster.search.search",
     "train": "sacro_ray.cluster.train_driver.train",
     "evaluate": "sacro_ray.cluster.evaluate_driver.evaluate_run",

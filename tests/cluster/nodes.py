@@ -24,7 +24,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from sacro_ray.cluster.evaluate_driver import evaluate_run
-from sacro_ray.cluster.preparation import prepare_cohorts
+from sacro_ray.cluster.prepare_driver import prepare_cohorts
 from sacro_ray.cluster.score_driver import score_input
 from sacro_ray.cluster.search import search
 from sacro_ray.cluster.train_driver import train
