@@ -3,12 +3,11 @@
 import asyncio
 import io
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
-from serving_fakes import CUT_ABOUT, png_bytes
+from serving_fakes import png_bytes
 
 from sacro_ray.cluster.scoring_inputs import Item
 from sacro_ray.cluster.scoring_reading import prepare_item
@@ -63,10 +62,9 @@ def test_the_whole_picture_is_shown_with_the_size_of_the_file(film, experiment):
     assert show_upload(b"%PDF-1.7", experiment).error.startswith("not_an_image: ")
 
 
-@pytest.mark.ray
-def test_a_box_for_a_run_that_cuts_nothing_is_refused(local_ray, experiment):
-    whole = experiment.model_copy(update={"prepare": experiment.prepare.model_copy(update={"crop": "none"})})
-    reception = Reception(SimpleNamespace(), whole, 48, "", CUT_ABOUT)
+def test_a_box_for_a_run_that_cuts_nothing_is_refused(experiment):
+    reception = object.__new__(Reception)  # which would ask Ray for tasks; a box is refused before any
+    reception.experiment = experiment.model_copy(update={"prepare": experiment.prepare.model_copy(update={"crop": "none"})})
     with pytest.raises(Refused) as refused:
         asyncio.run(reception.answer(png_bytes(np.zeros((8, 8), np.uint8)), (1, 1, 4, 4), False))
     assert (refused.value.status, refused.value.refusal.reason) == (422, "wrong_box")
