@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from sacro_ray.config import Prepare
 from sacro_ray.dataset.completion import INDEX, NEAR
-from sacro_ray.dataset.half_finished import PLAN, plan_note
+from sacro_ray.dataset.half_finished import PLAN, WORKING, plan_note
 from sacro_ray.dataset.manifest import NAME as MANIFEST
 from sacro_ray.dataset.manifest import manifest_in
 from sacro_ray.dataset.parts import Part, Written, note_name, shard_digest
@@ -41,6 +41,7 @@ def reopen(plan: CohortPlan, folder: str | Path, settings: Prepare, problem: str
             "%s is replaced, for it %s; %d of %d shards are written again",
             folder, problem, len(plan.shards) - len(kept), len(plan.shards),
         )  # fmt: skip
+        here.remove(WORKING)  # notes for another plan, of a replacement that was killed before it had begun
         for note, part in kept.items():
             write_atomically(here.path / note, part.model_dump_json(indent=1).encode())
         write_atomically(here.path / PLAN, plan_note(plan.settings, plan.digest))

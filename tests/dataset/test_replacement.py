@@ -8,7 +8,7 @@ import pytest
 from cohorts import cohort_settings, prepare_here, write_cohort
 
 from sacro_ray.config import build_experiment
-from sacro_ray.dataset import parts
+from sacro_ray.dataset import parts, replacement
 from sacro_ray.dataset.completion import prepared_seed
 from sacro_ray.dataset.manifest import is_complete, read_manifest, verify
 from sacro_ray.errors import UserError
@@ -138,8 +138,26 @@ def test_files_that_are_not_prepares_are_never_replaced(own):
         prepare_here(experiment_of(own), replace=True)
 
 
+def test_notes_of_a_replacement_that_was_killed_before_it_had_begun_are_not_those_of_the_next(own, monkeypatch):
+    regrade(own, "r3004", 4)
+    with monkeypatch.context() as patched:
+        patched.setattr(replacement, "plan_note", kill)
+        with pytest.raises(Killed):
+            prepare_here(experiment_of(own), replace=True)
+    for number in range(3000, 3016):
+        regrade(own, f"r{number}", 1)
+    shutil.copytree(own, afresh := own.parent / "afresh")
+    shutil.rmtree(afresh / "shards")
+    prepare_here(experiment_of(own), replace=True)
+    assert digests(own / "shards/ours") == digests(prepare_here(experiment_of(afresh)) / "ours")
+
+
 class Killed(BaseException):
     """The end of the process."""
+
+
+def kill(*_):
+    raise Killed
 
 
 def test_a_kill_at_any_change_of_a_file_leaves_the_old_the_new_or_what_goes_on(base, tmp_path, monkeypatch):
