@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sacro_ray.imaging import tiff
 from sacro_ray.imaging.channels import Values, check_size, one_channel, upright
+from sacro_ray.imaging.codestream import codestream, with_other_tail
 from sacro_ray.imaging.exclusion import ExcludedRadiograph
 
 PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -74,14 +75,26 @@ def _read_with_pillow(data: bytes) -> tuple[Values, int]:
 def _refuse_cut_jpeg(data: bytes, values: Values) -> None:
     """Refuse a JPEG whose data end before its picture does, if properly: libjpeg fills the rest with one level, and tells nobody.
 
-    Such a picture has a last row of one level. So have many others: the encoder of JPEG XL, which reads a JPEG strictly to pack it
-    without loss, has the last word. It takes about 60 ms and 20 MB for a million pixels.
+    Such a picture has a last row of one level. So have many others: the encoder of JPEG XL reads a JPEG strictly to pack it without
+    loss. It takes about 60 ms and 20 MB for a million pixels. It also refuses a damaged colour profile, or much behind the picture;
+    so what it refuses is cut only if bits put behind its data change the picture.
     """
     if (values[-1] == values[-1, -1]).all() and data.startswith(JPEG_START) and HUFFMAN_FRAME.search(data):
         try:
             imagecodecs.jpegxl_encode_jpeg(data)
         except imagecodecs.JpegxlError:
-            raise ExcludedRadiograph("truncated", "the JPEG's data end before its picture does") from None
+            if not _is_whole(data):
+                raise ExcludedRadiograph("truncated", "the JPEG's data end before its picture does") from None
+
+
+def _is_whole(data: bytes) -> bool:
+    one, other = (_decoded(frame) for frame in (codestream(data), with_other_tail(codestream(data))))
+    return np.array_equal(one, other)
+
+
+def _decoded(frame: bytes) -> Values:
+    with Image.open(io.BytesIO(frame), formats=["JPEG"]) as image:
+        return np.asarray(image)
 
 
 def _orientation(image: Image.Image) -> int:

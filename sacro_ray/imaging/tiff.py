@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from tifffile import EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG
 
 from sacro_ray.imaging.channels import Values, check_size, highest, one_channel
 from sacro_ray.imaging.exclusion import ExcludedRadiograph
@@ -63,13 +63,27 @@ def _refuse_what_cannot_be_decoded(page: tifffile.TiffPage, length: int) -> None
     known = page.photometric in (*GREY, *COLOUR, PHOTOMETRIC.PALETTE) and page.samplesperpixel <= MOST_SAMPLES
     if not known or page.dtype is None or not isinstance(page.bitspersample, int):
         raise ExcludedRadiograph("unsupported_pixels")
-    # tifffile shows a strip or tile that is missing as black.
-    places = list(zip_longest(page.dataoffsets, page.databytecounts, fillvalue=0))
-    whole = all(start > 0 and count > 0 and start + count <= length for start, count in places)
     if page.is_contiguous:
         whole = 0 < page.dataoffsets[0] <= length - page.nbytes
-    if not whole or len(places) < np.prod(page.chunked):
+    else:
+        # tifffile shows a strip or tile that is missing as black.
+        places = list(zip_longest(page.dataoffsets, page.databytecounts, fillvalue=0))
+        whole = len(places) >= int(np.prod(page.chunked)) and all(
+            start > 0 and count > 0 and start + _needed(page, number, count) <= length
+            for number, (start, count) in enumerate(places)
+        )
+    if not whole:
         raise ExcludedRadiograph("truncated")
+
+
+def _needed(page: tifffile.TiffPage, number: int, count: int) -> int:
+    """Of the bytes that a strip is said to have, those with pixels: some writers give the last, shorter one as many as the others."""
+    if page.compression != COMPRESSION.NONE or page.is_tiled:
+        return count
+    samples = 1 if page.planarconfig == PLANARCONFIG.SEPARATE else page.samplesperpixel
+    row = -(-page.imagewidth * samples * page.bitspersample // 8)
+    first = number % -(-page.imagelength // page.rowsperstrip) * page.rowsperstrip
+    return min(count, row * min(page.rowsperstrip, page.imagelength - first))
 
 
 def _grey_values(page: tifffile.TiffPage, values: Values) -> Values:

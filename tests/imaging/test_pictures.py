@@ -360,6 +360,26 @@ def test_a_strip_or_tile_that_is_not_there_is_not_shown_as_black():
     assert reason_of(whole[:-2]) == "truncated"
 
 
+def test_a_last_strip_that_is_said_to_be_as_long_as_the_others_and_one_strip_that_holds_all_are_whole():
+    whole = tiff(TWELVE, photometric="minisblack", rowsperstrip=15)
+    with tifffile.TiffFile(io.BytesIO(whole)) as file:
+        counts, ends = file.pages.first.tags[279], file.pages.first.dataoffsets[-1] + file.pages.first.databytecounts[-1]
+    assert ends == len(whole)
+    assert counts.value[-1] < counts.value[0]
+    sizes = {3: "H", 4: "I"}
+    changed = bytearray(whole)
+    place = counts.valueoffset + (counts.count - 1) * struct.calcsize(sizes[counts.dtype])
+    struct.pack_into(f"<{sizes[counts.dtype]}", changed, place, counts.value[0])
+    assert np.array_equal(shown(bytes(changed)), shown(whole))
+    assert reason_of(bytes(changed[:-2])) == "truncated"
+    one = bytearray(tiff(TWELVE, photometric="minisblack"))
+    with tifffile.TiffFile(io.BytesIO(bytes(one))) as file:
+        rows = file.pages.first.tags[278]
+    for number in (0, 1):
+        struct.pack_into(f"<{sizes[rows.dtype]}", one, rows.valueoffset, number)
+        assert np.array_equal(shown(bytes(one)), shown(whole))
+
+
 @pytest.mark.parametrize(
     ("channels", "options"), [(1, {}), (3, {}), (3, {"subsampling": 2}), (1, {"restart_marker_rows": 1}), (1, {"quality": 30})]
 )
@@ -375,6 +395,17 @@ def test_a_jpeg_that_ends_early_but_properly_is_not_shown_with_a_grey_half(chann
         cut = whole[: start + round((len(whole) - start) * share)].rstrip(b"\xff") + b"\xff\xd9"
         assert np.asarray(Image.open(io.BytesIO(cut))).shape[:2] == film.shape
         assert reason_of(cut) == "truncated"
+    profile = cut[:2] + b"\xff\xe2\0\x20" + b"ICC_PROFILE\0\1\1" + bytes(16) + cut[2:]
+    assert reason_of(profile) == "truncated"
+
+
+def test_a_damaged_colour_profile_and_much_behind_the_picture_do_not_make_a_jpeg_incomplete():
+    film = GREY8.copy()
+    film[-16:] = 0
+    whole = pillow(film, "JPEG")
+    for profile in (b"no profile at all", bytes(5000)):
+        assert np.array_equal(shown(pillow(film, "JPEG", icc_profile=profile)), shown(whole))
+    assert np.array_equal(shown(whole + np.random.default_rng(0).bytes(6_000_000)), shown(whole))
 
 
 def test_a_tile_may_not_be_larger_than_any_radiograph():
