@@ -5,7 +5,7 @@ import io
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,9 @@ log = logging.getLogger("sacro_ray")
 
 BLANKS = {"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"}
 """What programs write for a missing value, in any case."""
+NONE = "none"
+"""Of these the one that is also an answer, as to which drugs a patient takes."""
+NUMBER = re.compile(r"[-+]?[\d.,]+([eE][-+]?\d+)?")
 SEPARATORS = (",", ";", "\t")
 NOT_TEXT = {
     b"PK\x03\x04": "an Excel workbook",
@@ -52,13 +55,16 @@ class CsvTable:
         return int(found[1]) if found else None
 
 
-def read_table(path: Path, required: tuple[str, ...], names: tuple[str, ...] = ()) -> CsvTable:
+def read_table(
+    path: Path, required: tuple[str, ...], names: tuple[str, ...] = (), known: Collection[str] | None = None
+) -> CsvTable:
     """Read a table whose columns are separated by commas, semicolons or tabs.
 
     Args:
         path: The file.
         required: Columns that it must have.
         names: Columns in which NA, None and the like are names, not missing values.
+        known: Columns whose values have a meaning here; in others None is an answer like the rest where these are words. All, unless given.
 
     Raises:
         UserError: The file is missing, is not a CSV table in UTF-8, lacks a column or has one twice, has no row, or has a row with
@@ -83,11 +89,21 @@ def read_table(path: Path, required: tuple[str, ...], names: tuple[str, ...] = (
     if any(cells[place] for _, cells in records[1:] for place in unnamed if place < len(cells)):
         log.info("%s: a column without a name, such as an index, is left out", path)
     kept = [(place, column) for place, column in enumerate(columns) if place not in unnamed]
+    blanks = {
+        column: set() if column in names
+        else BLANKS - {NONE} if known is not None and column not in known and _of_words(cells[place] for _, cells in records[1:])
+        else BLANKS
+        for place, column in kept
+    }  # fmt: skip
     rows = [
-        {column: "" if column not in names and cells[place].lower() in BLANKS else cells[place] for place, column in kept}
+        {column: "" if cells[place].lower() in blanks[column] else cells[place] for place, column in kept}
         for _, cells in records[1:]
     ]
     return CsvTable(path, [column for _, column in kept], rows, [number for number, _ in records[1:]], separator != ",")
+
+
+def _of_words(values: Iterable[str]) -> bool:
+    return any(value.lower() not in BLANKS and not NUMBER.fullmatch(value) for value in values)
 
 
 def _text(path: Path) -> str:

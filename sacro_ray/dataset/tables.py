@@ -19,6 +19,7 @@ from sacro_ray.imaging.grading import ReadingError, positive
 log = logging.getLogger("sacro_ray")
 REQUIRED = ("radiograph_id", "patient_id", "path")
 CROP = ("crop_left", "crop_top", "crop_right", "crop_bottom")
+KNOWN = (*REQUIRED, *CROP, "split", "simulated")
 GRADES = ("grade_right", "grade_left", "grade", "definite")
 T = TypeVar("T", bound=Hashable)
 Value = str | int | float | None
@@ -56,7 +57,7 @@ def read_cohort(path: Path, role: str) -> list[CohortRow]:
         UserError: The table is missing or empty, lacks a column, repeats a radiograph_id, names a file that is not there, or
             holds a split, a patient or a crop box that cannot be.
     """
-    table = read_table(path, REQUIRED)
+    table = read_table(path, REQUIRED, known=KNOWN)
     rows = table.rows
     _refuse_blanks(table, REQUIRED)
     names = [row["radiograph_id"] for row in rows]
@@ -68,7 +69,7 @@ def read_cohort(path: Path, role: str) -> list[CohortRow]:
     _refuse(path, "path leads to no file (paths are relative to the table)", missing)
     splits = [_split(path, row, role) for row in rows]
     boxes = [_box(table, row) if given_crop else None for row in rows]
-    further = [column for column in table.columns if column not in (*REQUIRED, *CROP, "split", "simulated")]
+    further = [column for column in table.columns if column not in KNOWN]
     values = {column: _as_numbers(table, column) for column in further}
     result = [
         CohortRow(

@@ -116,6 +116,16 @@ def test_one_missing_value_makes_no_text_of_a_column_of_numbers(table, missing, 
     assert not caplog.text
 
 
+def test_none_is_an_answer_among_words(table):
+    text = f"{HEAD},split,drug,smokes,crp\na,1,a.png,None,None,none,None\nb,2,b.png,train,TNF,,2\nc,3,c.png,,n/a,None,3\n"
+    assert [row.split for row in read_cohort(table(text), "development")] == [None, "train", None]
+    assert baselines(table(text)) == [
+        {"drug": "None", "smokes": None, "crp": None},
+        {"drug": "TNF", "smokes": None, "crp": 2},
+        {"drug": None, "smokes": None, "crp": 3},
+    ]
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
