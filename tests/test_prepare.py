@@ -4,10 +4,12 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from sacro_ray.command import run
 from sacro_ray.config import build_experiment
 from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.dataset.shards import read_samples
+from sacro_ray.dataset.working_folder import WorkingFolder
+from sacro_ray.errors import UserError
 
 pytestmark = pytest.mark.ray
 
@@ -124,6 +128,24 @@ def test_other_settings_or_inputs_are_refused(prepared, cohorts, capsys):
     refused(["--verify", str(prepared / "ours")], "train/000000.tar")
     shard.write_bytes(kept)
     assert files_of(prepared) == before
+
+
+def test_what_another_prepare_completed_meanwhile_with_other_settings_is_refused(prepared, cohorts, tmp_path, monkeypatch):
+    shards = Path(shutil.copytree(prepared, tmp_path / "shards"))
+    manifests = {name: (shards / name / "manifest.json") for name in ("ours", "theirs")}
+    kept = {path: path.read_bytes() for path in manifests.values()}
+    for path in kept:
+        path.unlink()
+
+    @contextmanager
+    def after_another(*names):
+        for path, content in kept.items():
+            path.write_bytes(content)
+        yield
+
+    monkeypatch.setattr(WorkingFolder, "alone", after_another)
+    with pytest.raises(UserError, match="samples_per_shard = 4, then 8"):
+        prepare.main([str(experiment_file(cohorts, shards, samples_per_shard=4))])
 
 
 def test_replace_writes_again_what_has_changed_and_the_lists_of_all_cohorts(cohorts, local_ray, tmp_path, caplog):

@@ -285,7 +285,11 @@ def test_a_trial_that_failed_is_not_run_again_and_one_whose_process_was_lost_is(
     trials = str(tmp_path / "trials")
     with pytest.raises(ValueError, match="first line"):
         attempt({"number": 0}, fails, {}, trials, {})
+    half_written = tmp_path / "trials" / "0000" / "checkpoints" / ".latest.pt.0a1b2c3d.tmp"
+    half_written.parent.mkdir()
+    half_written.touch()
     attempt({"number": 0}, fails, {}, trials, {})
+    assert not half_written.exists()
     assert SweepFolder(tmp_path).error_of(0) == "ValueError: first line and the second"
     for _ in range(2):
         with pytest.raises(SystemExit):

@@ -49,6 +49,7 @@ def _refuse_other_results(folder: RunFolder, experiment: Experiment) -> None:
     if origin is not None:
         refuse_other_predictions(folder, origin)
         if folder.test_predictions.exists():
-            log.info("the external test radiographs are scored already; their predictions are used as they are")
+            if folder.test_predictions.with_suffix(".json").exists():
+                log.info("the external test radiographs are scored already; their predictions are used as they are")
             test = read_predictions(folder.test_predictions)
     refuse_other(folder.path / "evaluation", read_predictions(folder.validation_predictions), test, origin)

@@ -11,7 +11,7 @@ from pathlib import Path
 from sacro_ray.config import Experiment
 from sacro_ray.dataset.check import plan_experiment
 from sacro_ray.dataset.completion import log_flow, unchanged, write_near_duplicates
-from sacro_ray.dataset.manifest import is_complete, read_manifest
+from sacro_ray.dataset.manifest import read_manifest
 from sacro_ray.dataset.replacement import reopen
 from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.locations import as_given, below
@@ -49,7 +49,7 @@ def prepare_cohorts(experiment: Experiment, address: str | None = None, replace:
         for name, problem in changed.items():
             reopen(plans[name], folders[name], experiment.prepare, problem)
         # Another `prepare` may have completed some between the look and the lock.
-        left = {name: plan for name, plan in todo.items() if not is_complete(folders[name])}
+        left = {name: plan for name, plan in todo.items() if not unchanged(plan, folders[name])}
         from sacro_ray.cluster.preparation import write_plans
 
         write_plans(plans, left, working, experiment, address)

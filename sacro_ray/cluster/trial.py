@@ -24,7 +24,7 @@ from sacro_ray.cluster.training import run_trainer, sent_before, train_worker
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.files import locked
 from sacro_ray.dataset.working_folder import WorkingFolder
-from sacro_ray.disk import DiskError
+from sacro_ray.disk import DiskError, remove_leftovers
 from sacro_ray.errors import UserError
 from sacro_ray.learning.loop import TrainingRun
 from sacro_ray.learning.place import Place
@@ -44,6 +44,7 @@ def attempt(
     """
     # When the driver alone is killed, its trials train on for a moment.
     with WorkingFolder(below(trials, f"{config['number']:04d}")) as folder, locked(folder.lock):
+        remove_leftovers(folder.path)
         folder.bring(ERROR)
         if noted_error(folder.path) is not None:
             return

@@ -1,8 +1,12 @@
 """What a run's predictions come from: known before they are made, and the same on any hardware, unlike their last digits."""
 
+import csv
+import io
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sacro_ray.config import Experiment
@@ -15,7 +19,10 @@ from sacro_ray.settings import differences
 if TYPE_CHECKING:
     from sacro_ray.learning.place import Place
 
+log = logging.getLogger("sacro_ray")
 AGAIN = "rerun evaluate, which makes it anew"
+MOST_ROUNDING = 0.02
+"""Of a probability between machines, of which one computes in bf16 and the other in fp32. A decision, not a measurement."""
 
 
 def origin_of(folder: RunFolder, experiment: Experiment, cohorts: Sequence[str]) -> dict[str, Any]:
@@ -40,40 +47,66 @@ def origin_of(folder: RunFolder, experiment: Experiment, cohorts: Sequence[str])
 
 
 def refuse_other_predictions(folder: RunFolder, origin: Mapping[str, Any]) -> None:
-    """Keep test predictions that come from something else, or from nobody knows what.
+    """Keep test predictions that come from something else. Those without a note, as earlier versions left them, `write_test_predictions`
+    compares with what it finds itself.
 
     Raises:
         UserError: The run folder holds such.
     """
-    note = _note(folder)
-    if note.is_file():
-        differing = differences(
-            read_kept(note, json.loads, f"Remove it and {folder.test_predictions.name} beside it, and {AGAIN}"), origin
-        )
-        reason = f"come from something else: they differ in {', '.join(differing[:5])}" if differing else ""
-    else:
-        reason = f"were written by something that left no {note.name} beside them" if folder.test_predictions.exists() else ""
-    if reason:
-        raise UserError(
-            f"the predictions/{folder.test_predictions.name} of {folder.location} {reason}. They are kept; to evaluate anew, move "
-            f"predictions/{folder.test_predictions.name}, predictions/{note.name} and evaluation/ away"
-        )
+    if not folder.test_predictions.exists() or not _note(folder).is_file():
+        return
+    noted = read_kept(_note(folder), json.loads, f"Remove it and {folder.test_predictions.name} beside it, and {AGAIN}")
+    if differing := differences(noted, origin):
+        raise _another(folder, f"come from something else: they differ in {', '.join(differing[:5])}")
+
+
+def _another(folder: RunFolder, reason: str) -> UserError:
+    return UserError(
+        f"the predictions/{folder.test_predictions.name} of {folder.location} {reason}. They are kept; to evaluate anew, move "
+        f"predictions/{folder.test_predictions.name}, predictions/{_note(folder).name} and evaluation/ away"
+    )
 
 
 def write_test_predictions(folder: RunFolder, experiment: Experiment, place: "Place", origin: Mapping[str, Any]) -> None:
     """Score the external test cohorts, unless they are scored: a rounding of other hardware replaces nothing.
 
     Raises:
-        UserError: See `refuse_other_predictions`.
+        UserError: See `refuse_other_predictions`; or what is there without a note differs by more than rounding.
     """
     refuse_other_predictions(folder, origin)
-    if folder.test_predictions.exists():
-        read_kept(folder.test_predictions, whole_lines, f"Remove it and {AGAIN}")
+    path, note = folder.test_predictions, (json.dumps(origin, indent=1, sort_keys=True) + "\n").encode()
+    kept = read_kept(path, whole_lines, f"Remove it and {AGAIN}") if path.exists() else None
+    if kept is not None and _note(folder).is_file():
         return
     from sacro_ray.learning.predictions import write_predictions
 
-    write_atomically(_note(folder), (json.dumps(origin, indent=1, sort_keys=True) + "\n").encode())
-    write_predictions(experiment, folder, place, experiment.cohorts_of("external_test"), "test", folder.test_predictions)
+    external = experiment.cohorts_of("external_test")
+    if kept is None:
+        write_atomically(_note(folder), note)
+        write_predictions(experiment, folder, place, external, "test", path)
+        return
+    log.info("comparing the test predictions of an earlier version, which left no %s, with new ones", _note(folder).name)
+    with TemporaryDirectory() as there:
+        anew = Path(there, path.name)
+        write_predictions(experiment, folder, place, external, "test", anew)
+        if not _same_but_for_rounding(kept, anew.read_text(encoding="utf-8")):
+            raise _another(folder, f"have no {_note(folder).name} beside them and are not those of its weights and shards")
+    write_atomically(_note(folder), note)
+
+
+def _same_but_for_rounding(one: str, other: str) -> bool:
+    """Whether two tables of predictions have the same radiographs, labels and readings, and nearly the same probabilities."""
+    first, second = (list(csv.DictReader(io.StringIO(text, newline=""))) for text in (one, other))
+    if len(first) != len(second):
+        return False
+    for before, after in zip(first, second, strict=True):
+        try:
+            apart = abs(float(before.pop("probability")) - float(after.pop("probability")))
+        except (KeyError, TypeError, ValueError):
+            return False
+        if before != after or not apart <= MOST_ROUNDING:
+            return False
+    return True
 
 
 def _note(folder: RunFolder) -> Path:

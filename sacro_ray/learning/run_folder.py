@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sacro_ray.config import Experiment, build_experiment
 from sacro_ray.dataset.files import locked, sha256_of
 from sacro_ray.dataset.working_folder import WorkingFolder
-from sacro_ray.disk import damaged, read_kept, remove_leftovers, whole, whole_lines, write_atomically
+from sacro_ray.disk import damaged, explained, read_kept, remove_leftovers, whole, whole_lines, write_atomically
 from sacro_ray.errors import UserError
 from sacro_ray.locations import below
 from sacro_ray.settings import differences
@@ -143,10 +143,11 @@ class RunFolder:
             )
 
     def _differing(self, experiment: Experiment) -> list[str]:
-        config = self.path / "config.toml"
-        if not config.exists():
-            return ["config.toml"]
-        return differences(self._configuration(), experiment.as_dict())
+        """How the run's settings differ; where its config.toml was removed, as one that was cut short is, best.json knows them."""
+        if (self.path / "config.toml").exists():
+            return differences(self._configuration(), experiment.as_dict())
+        known = self.load_description().get("config") if (self.checkpoints / "best.json").exists() else None
+        return differences(known, experiment.as_dict()) if known else ["config.toml"]
 
     def claim(self, experiment: Experiment) -> None:
         """Make the folder this experiment's.
@@ -156,7 +157,7 @@ class RunFolder:
         """
         self.refuse_another(experiment)
         config = self.path / "config.toml"
-        if not self._differing(experiment):
+        if config.exists() and not self._differing(experiment):
             return
         # Of a first epoch that is being trained nothing is here but the lock of its workers.
         with self.alone("train") if config.exists() else nullcontext():
@@ -208,7 +209,9 @@ class RunFolder:
 
         try:
             return load_state(path)
-        except Exception:
+        except Exception as error:
+            if isinstance(error, OSError) and (told := explained(error, path)):
+                raise told from None  # a disk that refuses says nothing of the file
             # torch.load raises whatever its zip reader and its unpickler raise.
             raise damaged(
                 path,

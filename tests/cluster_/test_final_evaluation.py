@@ -19,6 +19,8 @@ from sacro_ray.cluster.train_driver import train
 from sacro_ray.config import build_experiment
 from sacro_ray.dataset.shards import read_samples
 from sacro_ray.errors import UserError
+from sacro_ray.evaluation.files import digest
+from sacro_ray.evaluation.predictions import read_predictions
 from sacro_ray.learning import predictions
 from sacro_ray.learning.place import Place
 from sacro_ray.learning.run_folder import RunFolder
@@ -154,7 +156,6 @@ def test_evaluated_again_on_other_hardware_no_prediction_is_rewritten(random_run
     [
         ("weights", r"predictions/test.csv .* come from something else: they differ in checkpoint \("),
         ("shards", r"predictions/test.csv .* come from something else: they differ in shards.theirs \("),
-        ("note", "were written by something that left no test.json"),
         ("evaluation", "holds results that are not of this evaluation"),
         ("other evaluation", "holds the evaluation of other predictions"),
     ],
@@ -177,8 +178,6 @@ def test_results_of_something_else_are_refused_before_anything_is_written_or_sta
         manifest["splits"]["test"]["shards"][0]["sha256"] = "0" * 64
         (root / "theirs" / "manifest.json").write_text(json.dumps(manifest))
         (run / "config.toml").write_text(build_experiment(experiment.as_dict(), [f"prepare.shards={root}"]).as_toml())
-    elif change == "note":
-        (run / "predictions" / "test.json").unlink()
     elif change == "evaluation":
         (run / "evaluation" / "inputs.json").unlink()
     else:
@@ -188,6 +187,44 @@ def test_results_of_something_else_are_refused_before_anything_is_written_or_sta
     with pytest.raises(UserError, match=said):
         evaluate_run(run, [], None, {})
     assert contents(run) == before
+
+
+@pytest.mark.usefixtures("without_drawing")
+def test_predictions_of_an_earlier_version_are_taken_if_they_are_those_of_the_run(random_run, tmp_path, request):
+    """It left no test.json, and the digest of the predictions in inputs.json."""
+    run = tmp_path / "small"
+    shutil.copytree(random_run.path, run)
+    evaluate_here(run)
+    digests = {name: digest(read_predictions(run / "predictions" / f"{name}.csv")) for name in ("validation", "test")}
+    (run / "evaluation" / "inputs.json").write_text(json.dumps(digests))
+    (run / "predictions" / "test.json").unlink()
+    before = contents(run)
+    request.getfixturevalue("other_hardware")
+    evaluate_here(run)
+    after = contents(run)
+    assert after["predictions/test.csv"] == before["predictions/test.csv"]
+    assert "shards" in json.loads(after["predictions/test.json"])
+    # Those of other weights are kept and refused.
+    (run / "predictions" / "test.json").unlink()
+    table = pd.read_csv(run / "predictions" / "test.csv", dtype=str)
+    table["probability"] = [f"{(float(value) + 0.3) % 1:.8f}" for value in table["probability"]]
+    table.to_csv(run / "predictions" / "test.csv", index=False)
+    (run / "evaluation" / "inputs.json").unlink()
+    before = contents(run)
+    with pytest.raises(UserError, match=r"have no test\.json beside them and are not those of its weights and shards.*move"):
+        evaluate_here(run)
+    assert contents(run) == before
+
+
+@pytest.mark.usefixtures("without_drawing")
+def test_a_note_without_predictions_refuses_nothing(random_run, tmp_path):
+    """As an evaluation leaves it that was stopped while it scored."""
+    run = tmp_path / "small"
+    shutil.copytree(random_run.path, run)
+    (run / "predictions" / "test.json").write_text('{"checkpoint": "of weights that are gone"}')
+    evaluate_here(run)
+    noted = json.loads((run / "predictions" / "test.json").read_text())
+    assert noted["checkpoint"] == RunFolder(run).load_description()["sha256"]
 
 
 @pytest.mark.usefixtures("without_drawing")

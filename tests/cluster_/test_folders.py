@@ -1,5 +1,6 @@
 """Folders in which commands work: full or forbidden ones, two commands at once, files that a crash of the machine has cut short."""
 
+import errno
 import shutil
 import threading
 import time
@@ -27,6 +28,7 @@ from sacro_ray.dataset.working_folder import WorkingFolder
 from sacro_ray.disk import DiskError
 from sacro_ray.errors import UserError
 from sacro_ray.evaluate import main as evaluate
+from sacro_ray.learning import state_files
 from sacro_ray.learning.familiarity import familiarity_path, load_familiarity
 from sacro_ray.learning.loop import TrainingRun
 from sacro_ray.learning.place import Place
@@ -202,6 +204,30 @@ def test_a_run_with_a_file_cut_short_is_named_with_what_to_do(run, pictures, tmp
     ):
         with pytest.raises(UserError, match=rf"{run.path / file} is (empty, cut short|damaged).* (R|r)emove"):
             command()
+
+
+def test_a_configuration_that_was_removed_as_told_is_written_anew_by_the_same_experiment_alone(experiment, run):
+    written = (run.path / "config.toml").read_bytes()
+    weights, description = run.load_best()
+    run.save_best(weights, {**description, "config": experiment.as_dict()})
+    (run.path / "config.toml").unlink()
+    with pytest.raises(UserError, match=r"holds another run; it differs in training\.lr"):
+        run.claim(build_experiment(experiment.as_dict(), ["training.lr=0.03125"]))
+    assert not (run.path / "config.toml").exists()
+    run.claim(experiment)
+    assert (run.path / "config.toml").read_bytes() == written
+
+
+def test_a_state_that_the_disk_refuses_is_not_called_damaged(run, monkeypatch):
+    run.save_latest({"history": []})
+
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(state_files, "load_state", refused)
+    with pytest.raises(DiskError, match=r"latest\.pt: this user has no permission there"):
+        drop_damaged(run)
+    assert (run.checkpoints / "latest.pt").exists()
 
 
 @pytest.mark.parametrize("left", CUTS)
