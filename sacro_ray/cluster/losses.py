@@ -38,6 +38,15 @@ def machine_lost(error: BaseException | None) -> bool:
     return False
 
 
+def _process_ended(error: BaseException | None) -> bool:
+    """Whether an actor's process ended while its machine lived on: Ray has one error for both, and tells them apart in its text alone."""
+    while error is not None:
+        if isinstance(error, RayActorError) and "its worker process has died" in str(error):
+            return True
+        error = getattr(error, "cause", None) or error.__cause__
+    return False
+
+
 class Losses:
     """Counts the machines that went away over each piece of work, and says so, once for all that a machine took with it."""
 
@@ -45,13 +54,19 @@ class Losses:
         self._counts: Counter[str] = Counter()
         self._told: float | None = None
 
-    def note(self, work: str) -> None:
-        """A machine was lost that had this to do.
+    def note(self, work: str, error: BaseException | None = None) -> None:
+        """A machine, or by its `error` a process of an actor, was lost that had this to do.
 
         Raises:
             UserError: It was the last that may be lost over it.
         """
         self._counts[work] += 1
+        ended = _process_ended(error)
+        if self._counts[work] >= MOST_LOSSES and ended:
+            raise UserError(
+                f"the system ended the process {MOST_LOSSES} times while {work}, for want of memory perhaps (`dmesg` tells). What is "
+                "complete is kept; take a machine with more memory, or end what else runs there, and run the same command again"
+            )
         if self._counts[work] >= MOST_LOSSES:
             raise UserError(
                 f"machines of the Ray cluster went away {MOST_LOSSES} times while {work}; what is complete is kept. See that they stay "
@@ -59,7 +74,10 @@ class Losses:
             )
         now = time.monotonic()
         if self._told is None or now - self._told > TOLD_EVERY_S:
-            log.warning("a machine of the Ray cluster went away while %s; what it had to do is done elsewhere", work)
+            if ended:
+                log.warning("the system ended a process while %s, for want of memory perhaps; another begins again", work)
+            else:
+                log.warning("a machine of the Ray cluster went away while %s; what it had to do is done elsewhere", work)
             self._told = now
 
     def outlived(self, work: str, start: Callable[[], Any], reference: Any = None) -> Any:
@@ -81,5 +99,5 @@ class Losses:
             except RayError as error:
                 if not machine_lost(error):
                     raise
-            self.note(work)
+                self.note(work, error)
             reference = None

@@ -78,6 +78,6 @@ def score_parts(
             # Ray Data starts its workers anew by itself; what it cannot get back is read again.
             if not machine_lost(error):
                 raise
-            losses.note("scoring")
+            losses.note("scoring", error)
         missing = results.missing(len(items), files)
     progress.close()

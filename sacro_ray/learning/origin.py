@@ -47,8 +47,9 @@ def origin_of(folder: RunFolder, experiment: Experiment, cohorts: Sequence[str])
 
 
 def refuse_other_predictions(folder: RunFolder, origin: Mapping[str, Any]) -> None:
-    """Keep test predictions that come from something else. Those without a note, as earlier versions left them, `write_test_predictions`
-    compares with what it finds itself.
+    """Keep test predictions that come from something else.
+
+    Those without a note, as earlier versions left them, `write_test_predictions` compares with what it finds itself.
 
     Raises:
         UserError: The run folder holds such.

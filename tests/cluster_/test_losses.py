@@ -95,6 +95,19 @@ def test_machines_that_go_on_going_away_end_the_command_in_words(ray_says):
     assert len(begun) == MOST_LOSSES
 
 
+def test_an_actor_s_process_that_was_ended_is_no_machine_that_went_away(ray_says, caplog):
+    ended = ActorDiedError()
+    ended.error_msg += "\nThe actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
+    ray_says["x"] = of_a_task(ended)
+    with pytest.raises(
+        UserError, match=rf"the system ended the process {MOST_LOSSES} times while evaluating, for want of memory"
+    ):
+        Losses().outlived("evaluating", lambda: "x")
+    assert [r.message for r in caplog.records] == [
+        "the system ended a process while evaluating, for want of memory perhaps; another begins again"
+    ]
+
+
 @pytest.fixture
 def shards(experiment) -> list[PlannedShard]:
     return list(plan_cohort("ours", experiment).shards)
