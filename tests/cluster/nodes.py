@@ -39,6 +39,7 @@ class Command:
     progress: Callable[[], int]
     strike_at: int
     nodes: int = 2
+    delay_s: float = 0.0
 
 
 def epochs(history: Path) -> int:
@@ -59,7 +60,8 @@ def command_for(what: str, experiment: Experiment, given: dict[str, Any], out: P
         )
     if what == "prepare":
         there = build_experiment(experiment.as_dict(), [f"prepare.shards={out}"])
-        return Command(lambda: prepare_cohorts(there), lambda: len(list(out.glob("*/*/*.tar"))), 2)
+        # A shard takes two seconds: one has just ended, and a second later both nodes are in the middle of another.
+        return Command(lambda: prepare_cohorts(there), lambda: len(list(out.glob("*/*/*.tar"))), 2, delay_s=1.0)
     if what == "score":
         return Command(
             lambda: score_input(given["run"], given["input"], out), lambda: len(list(out.glob(".parts/0*.parquet"))), 2
@@ -75,6 +77,7 @@ def strike(cluster: Cluster, nodes: list, command: Command) -> None:
     """Once the command is so far, kill every process of a node that works, at once and without a word."""
     while command.progress() < command.strike_at:
         time.sleep(0.02)
+    time.sleep(command.delay_s)
     free = ray._private.state.available_resources_per_node()
     victim = next(node for node in nodes if free[node.node_id].get("CPU", 0) < 1)
     raylet = victim.all_processes["raylet"][0].process.pid
