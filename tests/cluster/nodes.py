@@ -107,7 +107,11 @@ def main(what: str, given_file: str, folder: str) -> None:
     command.run()
     if striker.is_alive():
         striker.join(5)
-    left = sum(node["Alive"] for node in ray.nodes()) - 1
+    # The command may know sooner than Ray's own table that a node is gone.
+    expected = command.nodes - (what != "undisturbed")
+    deadline = time.monotonic() + 60
+    while (left := sum(node["Alive"] for node in ray.nodes()) - 1) > expected and time.monotonic() < deadline:
+        time.sleep(0.2)
     print(f"ended with {left} of {command.nodes} nodes", flush=True)
     print(f"after {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     if what in ("prepare", "score", "evaluate"):
