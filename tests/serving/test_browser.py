@@ -178,6 +178,17 @@ def test_more_files_than_are_taken_at_once_are_said(visit):
     assert "The first 20 of 21 files are taken" in visit.page.inner_text("#message")
 
 
+def test_files_that_wait_when_the_page_is_cleared_are_not_sent(visit, picture, bodies):
+    sent = len(bodies)
+    waiting = {f"f{i}": png_bytes(picture) for i in range(8)}
+    visit.page.route("**/score*", lambda route: (visit.page.click("#again"), route.continue_()))
+    drop(visit, **waiting)
+    visit.page.wait_for_selector("body:not(.busy)")
+    visit.page.unroute("**/score*")
+    assert b"".join(bodies[sent:]).count(png_bytes(picture)) == 1
+    assert visit.page.locator(".card").count() == 0
+
+
 @pytest.fixture
 def boxing(browser, cut_url) -> Iterator[Visit]:
     """The page of a run that was trained on radiographs cut to boxes."""

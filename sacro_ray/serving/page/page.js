@@ -84,6 +84,7 @@ class Card {
 
   /** Send the file, and show what comes back, or why nothing does. */
   async ask(path, edges, meanwhile, show) {
+    if (!this.root.isConnected) return; // the page was cleared while this file waited
     const form = new FormData();
     form.append("file", this.file, "radiograph"); // not the file's own name, which may be a patient's
     if (edges) EDGES.forEach((name, i) => form.append(name, edges[i]));
