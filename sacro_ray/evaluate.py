@@ -79,7 +79,10 @@ def _evaluate_tables(given: Namespace, fixed: dict[str, float]) -> str | Path:
         if not override.startswith(("seed", "evaluation.")):
             key = override.partition("=")[0]
             raise UserError(f"--set {override}: predictions are evaluated with seed and evaluation.*; {key} has no part in it")
-    log.info("evaluate: %s -> %s", " and ".join(filter(None, [given.validation, given.test])), given.out)
+    place = checked_location(given.out)
+    if in_store(place):
+        raise UserError(f"--out {place}: the evaluation of tables goes into a folder of this machine; give a path")
+    log.info("evaluate: %s -> %s", " and ".join(filter(None, [given.validation, given.test])), place)
     from sacro_ray.config import EvaluationOnly
     from sacro_ray.dataset.working_folder import WorkingFolder
     from sacro_ray.evaluation.predictions import read_predictions, refuse_overlap
@@ -92,8 +95,8 @@ def _evaluate_tables(given: Namespace, fixed: dict[str, float]) -> str | Path:
         refuse_overlap(validation, test, ["radiograph_id"])
     from sacro_ray.evaluation.pipeline import evaluate_predictions
 
-    with WorkingFolder(Path(given.out)) as out, out.alone("evaluate", "--out"):
-        return tell(evaluate_predictions(validation, test, settings.evaluation, settings.seed, Path(given.out), fixed))
+    with WorkingFolder(place) as out, out.alone("evaluate", "--out"):
+        return tell(evaluate_predictions(validation, test, settings.evaluation, settings.seed, Path(place), fixed))
 
 
 def _fixed_cutoffs(texts: list[str]) -> dict[str, float]:

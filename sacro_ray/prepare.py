@@ -28,11 +28,11 @@ def main(argv: list[str]) -> str | Path | None:
     command.add_common(arguments)
     options = arguments.parse_args(argv)
     if options.verify is not None:
-        log.info("prepare: checking %s", options.verify)
+        folder = as_given(checked_location(options.verify))
+        log.info("prepare: checking %s", folder)
         from sacro_ray.dataset.completion import log_flow
         from sacro_ray.dataset.manifest import verify
 
-        folder = as_given(checked_location(options.verify))
         log_flow(verify(folder))
         return folder
     if options.experiment is None:

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from sacro_ray import command
-from sacro_ray.locations import as_given, checked_location
+from sacro_ray.locations import as_given, checked_location, hidden
 
 log = logging.getLogger("sacro_ray")
 
@@ -42,13 +42,14 @@ def main(argv: list[str]) -> str | Path:
     )
     command.add_common(parser)
     arguments = parser.parse_args(argv)
-    log.info("score: %s with %s -> %s", arguments.input, arguments.run, arguments.out)
+    run, out = (as_given(checked_location(given)) for given in (arguments.run, arguments.out))
+    log.info("score: %s with %s -> %s", hidden(arguments.input), run, out)
     from sacro_ray.cluster.score_driver import score_input
 
     return score_input(
-        as_given(checked_location(arguments.run)),
+        run,
         arguments.input,
-        as_given(checked_location(arguments.out)),
+        out,
         arguments.address,
         arguments.set,
         explain=arguments.explain,

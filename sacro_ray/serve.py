@@ -40,10 +40,11 @@ def main(argv: list[str]) -> None:
     )
     command.add_common(parser)
     arguments = parser.parse_args(argv)
-    log.info("serve: %s at %s port %d", arguments.run, arguments.host, arguments.port)
+    location = as_given(checked_location(arguments.run))
+    log.info("serve: %s at %s port %d", location, arguments.host, arguments.port)
     from sacro_ray.cluster.scoring_run import ScoringRun
 
-    run = ScoringRun.at(as_given(checked_location(arguments.run)), arguments.set)
+    run = ScoringRun.at(location, arguments.set)
     _check_free(arguments.host, arguments.port)
     from sacro_ray.cluster.serving import served
 
@@ -65,8 +66,9 @@ def _check_free(host: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(place)
-    except OSError as error:
-        raise UserError(f"nothing can listen at {host} port {port} ({error.strerror}); give another --host or --port") from None
+    except (OSError, UnicodeError) as error:  # the latter for a name that no host can have
+        problem = error.strerror if isinstance(error, OSError) else "no name of a host"
+        raise UserError(f"nothing can listen at {host} port {port} ({problem}); give another --host or --port") from None
 
 
 def _port(text: str) -> int:

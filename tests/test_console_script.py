@@ -1,12 +1,15 @@
 """The console script, and what the package brings along."""
 
+import importlib
 import sys
 from pathlib import Path
 
 import pytest
 
 from sacro_ray import __main__ as console
+from sacro_ray import evaluate
 from sacro_ray.demo import EXPERIMENT
+from sacro_ray.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -42,3 +45,29 @@ def test_no_file_of_the_project_is_a_link():
     assert not [
         path for folder in folders for path in (root / folder).rglob("*") if path.is_symlink() and "runs" not in path.parts
     ]
+
+
+@pytest.mark.parametrize(
+    ("command", "given"),
+    [
+        ("score", ["--run", "s3://me:secret@bucket/run", "--input", "films", "--out", "out"]),
+        ("score", ["--run", "run", "--input", "s3://me:secret@bucket/films", "--out", "out"]),
+        ("score", ["--run", "run", "--input", "films", "--out", "s3://me:secret@bucket/out"]),
+        ("serve", ["--run", "s3://me:secret@bucket/run"]),
+        ("prepare", ["--verify", "s3://me:secret@bucket/shards/ours"]),
+        ("evaluate", ["--validation", "validation.csv", "--out", "s3://me:secret@bucket/out"]),
+    ],
+)
+def test_a_key_in_an_address_is_shown_nowhere(command, given, caplog, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level("INFO")
+    with pytest.raises(UserError) as refused:
+        importlib.import_module(f"sacro_ray.{command}").main(given)
+    assert "secret" not in f"{caplog.text} {refused.value}"
+
+
+def test_tables_are_evaluated_into_a_folder_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="give a path"):
+        evaluate.main(["--validation", "validation.csv", "--out", "s3://bucket/out"])
+    assert list(tmp_path.iterdir()) == []

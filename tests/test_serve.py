@@ -60,6 +60,8 @@ def test_a_taken_port_and_a_host_that_is_not_ours(run):
         serve.main(["--run", str(run.path), "--host", "192.0.2.1"])
     with pytest.raises(UserError, match=r"nothing can listen at no\.such\.host\.invalid"):
         serve.main(["--run", str(run.path), "--host", "no.such.host.invalid"])
+    with pytest.raises(UserError, match="no name of a host"):
+        serve.main(["--run", str(run.path), "--host", "x" * 70])
 
 
 def test_help_has_an_example(capsys):

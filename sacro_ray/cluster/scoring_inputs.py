@@ -17,6 +17,7 @@ from sacro_ray.dataset.tables import read_cohort
 from sacro_ray.errors import UserError, listed
 from sacro_ray.imaging.decode import IMAGE_ENDINGS, Box, looks_like_image
 from sacro_ray.learning.boxes import kept_share
+from sacro_ray.locations import hidden
 
 log = logging.getLogger("sacro_ray")
 Whole = Literal["scored", "marked", "refused"]
@@ -86,10 +87,10 @@ def list_items(given: str, without: Path) -> list[Item]:
         items = _images([path], path.parent, left)
     elif glob.has_magic(given):
         found = sorted(Path(name) for name in glob.glob(given, recursive=True))
-        files = (name for name in found if not name.is_dir() and without not in name.resolve().parents)
+        files = (name for name in found if not os.path.isdir(name) and without not in Path(os.path.realpath(name)).parents)
         items = _images(files, _fixed_part(path), left)
     else:
-        raise UserError(f"nothing at {given}; give a folder, a glob in quotes, an image file, a cohort.csv or shards")
+        raise UserError(f"nothing at {hidden(given)}; give a folder, a glob in quotes, an image file, a cohort.csv or shards")
     if not items:
         there = "; ".join(f"{count} {what}" for what, count in left.most_common()) or "no file at all"
         raise UserError(

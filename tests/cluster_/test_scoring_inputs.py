@@ -103,6 +103,19 @@ def test_a_glob_names_files_from_its_first_wildcard(films):
     assert names(films / "b" / "*") == ["IM0001", "a.tif"]
 
 
+def test_a_glob_passes_over_a_link_to_itself_and_a_folder_that_may_not_be_entered(films, monkeypatch):
+    os.symlink("loop.png", films / "b" / "loop.png")
+    look = Path.stat
+
+    def stat(path, **options):
+        if path.name == "IM0001":
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert names(films / "b" / "*") == ["a.tif", "loop.png"]
+
+
 def test_a_single_file(films):
     (item,) = list_items(str(films / "b" / "a.tif"), Path("/nowhere"))
     assert (item.input, Path(item.path)) == ("a.tif", films / "b" / "a.tif")
