@@ -6,6 +6,7 @@ import pwd
 import secrets
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from sacro_ray.errors import UserError
@@ -64,9 +65,12 @@ def provide_token() -> None:
         return
     path = private_folder() / TOKEN
     if not path.exists():
-        handle = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
+        # Whole, and the first one stays: another command that starts at the same time may have read it.
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="ascii") as file:
             file.write(secrets.token_hex(32))
+            file.flush()
+            with suppress(FileExistsError):
+                os.link(file.name, path)
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
 
 

@@ -224,6 +224,12 @@ def test_ray_gets_a_token_where_the_home_cannot_keep_one(tmp_path, monkeypatch):
     token = tmp_path / f"sacro_ray-{os.getuid()}" / home.TOKEN
     assert os.environ["RAY_AUTH_TOKEN_PATH"] == str(token)
     assert token.stat().st_mode & 0o777 == 0o600
+    first = token.read_text()
+    assert len(first) == 64
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH")
+    monkeypatch.setattr(home.Path, "exists", lambda path: path != token and os.path.exists(path))
+    home.provide_token()  # somebody else wrote it between the look and the writing
+    assert (token.read_text(), sorted(path.name for path in token.parent.iterdir())) == (first, [home.TOKEN])
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH")
 
 
