@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -157,7 +158,8 @@ def home_folder() -> Finding:
     found, root = home(), cache_root()
     lines = [str(found) if found else "none", f"caches go to {root}"]
     replaced = found is None or found == stand_in() or not writable(found)
-    remark = "the home cannot be used; set SACRO_RAY_CACHE to a folder on a disk with room" if replaced else ""
+    advice = "" if "SACRO_RAY_CACHE" in os.environ else "; set SACRO_RAY_CACHE to a folder on a disk with room"
+    remark = f"the home cannot be used{advice}" if replaced else ""
     return Finding("home", lines, remark, _unwritable(root, "SACRO_RAY_CACHE"))
 
 
@@ -182,10 +184,14 @@ def caches() -> Finding:
     from sacro_ray.config import Training
     from sacro_ray.dataset.files import cache_root
     from sacro_ray.dataset.machine import cache_lines, disk_text
+    from sacro_ray.disk import DiskError
 
     budget = f"training.cache_gib allows {Training().cache_gib:g} GiB in all unless an experiment says otherwise"
-    there = next(folder for folder in (cache_root(), *cache_root().absolute().parents) if folder.exists())
-    return Finding("caches", [*cache_lines(), f"{budget}; the disk has {disk_text(there)}"])
+    try:
+        there = next(folder for folder in (cache_root(), *cache_root().absolute().parents) if folder.exists())
+        return Finding("caches", [*cache_lines(), f"{budget}; the disk has {disk_text(there)}"])
+    except (OSError, DiskError):  # `home_folder` says what is wrong with it
+        return Finding("caches", [f"what lies in {cache_root()} cannot be looked at", budget])
 
 
 def _unwritable(folder: Path, setting: str) -> str:

@@ -1,13 +1,18 @@
 """`doctor`: what works on this machine, without starting Ray."""
 
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from disks import as_nobody
 
 from sacro_ray import doctor
 from sacro_ray.__main__ import COMMANDS
 from sacro_ray.dataset import machine
+from sacro_ray.dataset.decoded import ALL
 
 
 def test_the_last_line_sums_up_what_was_found(capsys, monkeypatch, tmp_path):
@@ -64,6 +69,21 @@ def test_a_problem_is_status_1_and_a_remark_is_not(capsys, monkeypatch, finding,
         doctor.main([])
     assert ended.value.code == 1
     assert capsys.readouterr().out.splitlines()[-1] == "commands cannot run here: home"
+
+
+def test_a_folder_of_caches_that_is_somebody_elses_is_a_problem_of_that_folder_alone(monkeypatch):
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # below a folder that nobody may enter it would not be found
+    try:
+        folder.chmod(0o755)
+        (folder / ALL).touch()
+        monkeypatch.setenv("SACRO_RAY_CACHE", str(folder))
+        with as_nobody():
+            looked, home = doctor.caches(), doctor.home_folder()
+        assert looked.lines[0] == f"what lies in {folder} cannot be looked at"
+        assert "this user has no permission there" in home.problem
+        assert "set SACRO_RAY_CACHE" not in home.remark
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_a_container_has_what_its_limits_leave(tmp_path, monkeypatch):

@@ -146,6 +146,8 @@ def _in_use(folder: Path) -> bool:
         handle = os.open(folder / IN_USE, os.O_RDWR)
     except FileNotFoundError:
         return False  # of an earlier version, or not yet begun
+    except PermissionError:
+        return True  # of another user, and not ours to remove
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
