@@ -22,7 +22,7 @@ from torchvision.models import get_model_weights
 
 from sacro_ray import train as command
 from sacro_ray.cluster.train_driver import train
-from sacro_ray.cluster.training import check_shared, cpu_share, run_trainer
+from sacro_ray.cluster.training import check_shared, cpu_share, run_trainer, scaling_config
 from sacro_ray.config import build_experiment
 from sacro_ray.errors import UserError
 from sacro_ray.learning.data import open_stage
@@ -185,6 +185,16 @@ def test_synchronised_batch_norm_without_gpus_is_the_users_error(experiment, tmp
     with pytest.raises(UserError, match="synchronised_batch_norm needs GPUs"):
         train(cut(experiment, "training.workers=2", "training.synchronised_batch_norm=true"), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_more_workers_are_asked_for_than_find_a_cpu_beside_their_gpu(experiment, monkeypatch):
+    nodes = [{"CPU": 2.0, "GPU": 4.0}, {"CPU": 16.0}]
+    monkeypatch.setattr("sacro_ray.cluster.training.cluster_nodes", lambda: nodes)
+    assert scaling_config(cut(experiment, "training.workers=all")).num_workers == 2
+    with pytest.raises(
+        UserError, match=r"workers = 4, but this Ray has 4 GPUs and 18 CPUs, and each worker needs .* give at most 2"
+    ):
+        scaling_config(cut(experiment, "training.workers=4"))
 
 
 def test_an_elastic_range_takes_what_there_is(experiment, tmp_path):

@@ -33,15 +33,18 @@ def scaling_config(experiment: Experiment) -> ScalingConfig:
     """Workers and their share of the cluster: a GPU each where the cluster has any, or else all CPUs divided.
 
     Raises:
-        UserError: More workers are asked for than the cluster has GPUs or CPUs.
+        UserError: More workers are asked for than the machines have room for.
     """
     nodes = machines(cluster_nodes())
     gpus, cpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("GPU", "CPU"))
+    room = sum(places(node, 1, int(gpus > 0)) for node in nodes)  # a machine may have more GPUs than CPUs
     asked = experiment.training.workers
-    fewest, most = asked if isinstance(asked, list) else [(gpus or 1) if asked == "all" else asked] * 2
-    if fewest > (gpus or cpus):
+    fewest, most = asked if isinstance(asked, list) else [(room if gpus else 1) if asked == "all" else asked] * 2
+    if fewest > room:
+        one = "a GPU and a CPU on the same machine" if gpus else "a CPU"
         raise UserError(
-            f'training.workers = {fewest}, but this Ray has {gpus} GPUs and {cpus} CPUs; give at most {gpus or cpus}, or "all"'
+            f"training.workers = {fewest}, but this Ray has {gpus} GPUs and {cpus} CPUs, and each worker needs {one}; "
+            f'give at most {room}, or "all"'
         )
     if experiment.training.synchronised_batch_norm and most > 1 and not gpus:
         raise UserError(

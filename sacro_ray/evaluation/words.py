@@ -76,7 +76,10 @@ def partitions(manifests: Sequence[Mapping[str, Any]]) -> list[str]:
     divided = [manifest for manifest in manifests if "train" in manifest["splits"]]
     if not divided:
         return []
-    shares = sorted({float(manifest["settings"]["validation_fraction"]) for manifest in divided})
+    known = [manifest["settings"].get("validation_fraction") for manifest in divided]
+    if None in known:
+        return []  # shards of another program
+    shares = sorted({float(share) for share in known})
     tests = [str(manifest["cohort"]) for manifest in manifests if "test" in manifest["splits"]]
     paragraph = (
         f"Training and validation are drawn by chance, patient by patient, from {_and(str(m['cohort']) for m in divided)}, with an "

@@ -10,6 +10,11 @@ from sacro_ray.evaluation.context import ReportContext
 from sacro_ray.evaluation.participants import flow
 from sacro_ray.evaluation.subgroups import readable, subgroup_rows, table_1
 from sacro_ray.evaluation.tables import shown, with_interval
+from sacro_ray.evaluation.words import partitions
+
+
+def test_shards_of_another_program_say_nothing_of_how_they_were_divided():
+    assert partitions([{"cohort": "V", "settings": {}, "splits": {"train": {}, "validation": {}}}]) == []
 
 
 class Parsed(HTMLParser):
