@@ -99,6 +99,7 @@ def _decoded(frame: bytes) -> Values:
 
 def _orientation(image: Image.Image) -> int:
     """The file's own word on how it is to be turned; EXIF that cannot be read says nothing."""
+    image.info.pop("xmp", None)  # Pillow would take the orientation from there, which viewers do not
     with contextlib.suppress(Exception):
         return int(image.getexif().get(ORIENTATION, 1))
     return 1

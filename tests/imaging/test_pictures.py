@@ -262,6 +262,14 @@ def test_an_orientation_that_does_not_exist_is_none(orientation):
     assert found.notes == ()
 
 
+def test_the_orientation_of_a_text_about_the_picture_is_not_the_pictures():
+    text = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    exif = Image.Exif()
+    assert np.array_equal(shown(pillow(GREY8, "JPEG", xmp=text)), shown(pillow(GREY8, "JPEG")))
+    exif[274] = 3
+    assert np.array_equal(shown(pillow(GREY8, "JPEG", xmp=text, exif=exif)), shown(pillow(GREY8, "JPEG"))[::-1, ::-1])
+
+
 def test_exif_that_cannot_be_read_says_nothing():
     data = with_chunk(pillow(GREY8, "PNG"), b"eXIf", b"MM\0*\xff\xff\xff\xff")
     np.testing.assert_array_equal(shown(data), GREY8)
