@@ -44,9 +44,13 @@ def explained(error: OSError, where: str | Path | None = None, setting: str = FO
         where = name.parent if error.errno in OF_THE_DISK or name.name.endswith(".tmp") else name
     if where is None and error.errno not in OF_THE_DISK:
         return None  # it may be of no file at all
-    if error.errno == errno.EEXIST and not Path(where or "").is_file():
-        return None
     problem, remedy = PROBLEMS[error.errno]
+    if error.errno == errno.EEXIST:
+        name = Path(os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else where or "")
+        if name.is_symlink() and not name.exists():
+            where, problem, remedy = name, "it is a link to something that is not there", "Mount or make what it leads to"
+        elif not name.is_file():
+            return None
     return DiskError(
         f"{where or 'a folder that is written to'}: {problem}. {remedy}, or give another folder ({setting}). What is complete is kept, and "
         "the same command goes on from it"
@@ -155,6 +159,8 @@ def _exists(path: Path) -> bool:
     try:
         path.stat()
     except FileNotFoundError:
+        if path.is_symlink():  # in whose place no folder can be made
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
         return False
     return True
 

@@ -100,6 +100,16 @@ def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(tmp_path, faul
             check_writable(place / "closed" / "out", "--out")
 
 
+def test_a_link_to_a_disk_that_is_not_mounted_is_named(tmp_path):
+    (tmp_path / "shards").symlink_to(tmp_path / "mounted" / "shards")
+    for write in (check_writable, lambda folder, _: write_atomically(folder / "file", b"")):
+        with pytest.raises(
+            DiskError, match=f"^{tmp_path}/shards: it is a link to something that is not there. Mount or make what"
+        ):
+            write(tmp_path / "shards" / "ours", "--out")
+    assert names(tmp_path) == {"shards"}
+
+
 def test_looking_leaves_nothing_behind(tmp_path):
     check_writable(tmp_path / "a" / "b", "--out")
     assert names(tmp_path) == set()

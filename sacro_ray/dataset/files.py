@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from sacro_ray.disk import explained
-from sacro_ray.disk import write_atomically as write_atomically
 from sacro_ray.errors import UserError
 from sacro_ray.home import home, private_folder, writable
 
