@@ -106,7 +106,9 @@ def _grey_values(page: tifffile.TiffPage, values: Values) -> Values:
     if page.photometric == PHOTOMETRIC.MINISWHITE:
         values = np.invert(values) if values.dtype.kind in "ui" else -values
     if empty is not None and empty.shape == values.shape and not empty.all():
-        values = np.where(empty, values[~empty].min(), values)
+        # Pictures of 8 bits stay as they are, others are stretched from their lowest value.
+        black = np.uint8(0) if values.dtype == np.uint8 else values[~empty].min()
+        values = np.where(empty, black, values)
     return values
 
 

@@ -209,6 +209,15 @@ def test_what_a_tiff_calls_no_data_is_black():
     assert np.abs(found - stretched(TWELVE))[:, 8:].max() <= 2
 
 
+@pytest.mark.parametrize(("sense", "hole"), [("minisblack", 0), ("minisblack", 255), ("miniswhite", 255)])
+def test_what_a_tiff_of_eight_bits_calls_no_data_is_black_too(sense, hole):
+    bright = (GREY8 // 4 + 100).astype(np.uint8)
+    film = np.where(np.arange(64) < 8, np.uint8(hole), bright if sense == "minisblack" else ~bright)
+    found = shown(tiff(film, photometric=sense, extratags=[(42113, "s", 0, str(hole), True)]))
+    assert not found[:, :8].any()
+    assert np.array_equal(found[:, 8:], bright[:, 8:])
+
+
 def test_nothing_but_holes_is_blank():
     for value in (np.nan, np.inf, -3.4028235e38, 0.5):
         assert reason_of(tiff(np.full((9, 9), value, np.float32), photometric="minisblack")) == "blank"
