@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import ray
+from ray._private import auto_init_hook
 
 from sacro_ray import interruption
 from sacro_ray.cluster.local_ray import local_ray
@@ -68,6 +69,8 @@ def ray_session(address: str | None = None, takes_less: str = "use a machine wit
         return
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # Without a connection many a call to Ray starts one; the watch over what waits may make its last call after the end of this Ray.
+    auto_init_hook.enable_auto_connect = False
     target = address or os.environ.get("RAY_ADDRESS") or "local"
     joined = local_ray if target == "local" else partial(_joined, target)
     log.info("starting Ray" if target == "local" else f"joining Ray at {target}")

@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,15 @@ def test_a_cluster_that_is_gone_is_the_users_error_at_once(closed_port, form, gi
     address = target if given == "address" else None
     with pytest.raises(UserError, match=rf"no Ray at {target} \(.*Connection refused\); start one there"), ray_session(address):
         pass
+
+
+@pytest.mark.usefixtures("no_ray_joined")
+def test_a_late_call_starts_no_ray(closed_port):
+    """As of the thread that watches what waits, when the Ray that it watches has ended."""
+    with pytest.raises(UserError), ray_session(f"127.0.0.1:{closed_port}"):
+        pass
+    with suppress(Exception):
+        ray.nodes()
 
 
 @pytest.mark.usefixtures("no_ray_joined")
