@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,8 @@ class Interruption:
         self.number: signal.Signals | None = None
         self._kept, self._goes_on = kept, goes_on
         self._said = False
+        self._screen = os.dup(2)  # while Ray starts, standard error leads elsewhere
+        weakref.finalize(self, os.close, self._screen)
 
     def hear(self, number: int, frame: FrameType | None) -> None:
         """The handler: unwind at the first signal, end at the second."""
@@ -60,15 +63,15 @@ class Interruption:
         self._said = True
         what = "ended by SIGTERM" if self.number == signal.SIGTERM else "interrupted"
         again = f"; to go on: {command_again()}" if self._goes_on else ""
-        below_the_echo = "\n" if os.isatty(2) else ""
-        os.write(2, f"{below_the_echo}{wrapped(f'{what}; {self._kept}{again}', 2)}\n".encode())
+        below_the_echo = "\n" if os.isatty(self._screen) else ""
+        os.write(self._screen, f"{below_the_echo}{wrapped(f'{what}; {self._kept}{again}', self._screen)}\n".encode())
 
     def end_at_once(self) -> None:
         """End this process and those that it started."""
         for child in multiprocessing.active_children():
             child.kill()
-        if os.isatty(2):
-            os.write(2, b"\x1b[?25h")  # the cursor, which a live table hides
+        if os.isatty(self._screen):
+            os.write(self._screen, b"\x1b[?25h")  # the cursor, which a live table hides
         self.say()
         os._exit(self.status)
 

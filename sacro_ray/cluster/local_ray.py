@@ -21,6 +21,7 @@ LONGEST_SOCKET = 107
 """Bytes of the path of a socket (unix(7))."""
 LONGEST_FOLDER = LONGEST_SOCKET - len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 """Bytes of Ray's temporary folder, so that the sockets below it have paths that are short enough."""
+LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 
@@ -35,11 +36,30 @@ def local_ray(**settings: Any) -> Iterator[None]:
         with _on_loopback(), _environment(**({"TMPDIR": folders["_temp_dir"]} if folders else {})):
             provide_token()
             # Not without the dashboard: Tune then leaks the placement group of the first trial that is stopped early.
-            ray.init(address="local", include_dashboard=True, dashboard_host="127.0.0.1", **folders, **settings)
+            initialise(address="local", include_dashboard=True, dashboard_host="127.0.0.1", **folders, **settings)
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def initialise(**settings: Any) -> None:
+    """`ray.init`, less the line by which Ray's core says that its log level was set, before it keeps to that level."""
+    if LOG_LEVEL not in os.environ:
+        ray.init(**settings)
+        return
+    sys.stderr.flush()
+    screen = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            ray.init(**settings)
+        finally:
+            sys.stderr.flush()
+            os.dup2(screen, 2)
+            os.close(screen)
+            said.seek(0)
+            os.write(2, b"".join(line for line in said if LOG_LEVEL.encode() not in line))
 
 
 @contextmanager

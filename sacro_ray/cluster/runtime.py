@@ -11,7 +11,7 @@ import ray
 from ray._private import auto_init_hook
 
 from sacro_ray import interruption
-from sacro_ray.cluster.local_ray import local_ray
+from sacro_ray.cluster.local_ray import initialise, local_ray
 from sacro_ray.cluster.memory import memory_explained
 from sacro_ray.cluster.reaching import no_ray, refuse_unreachable
 from sacro_ray.cluster.waiting import waits_told
@@ -92,7 +92,7 @@ def _joined(target: str, **settings: Any) -> Iterator[None]:
     refuse_unreachable(target)
     told = {name: os.environ[name] for name in (*ENVIRONMENT, *OF_BUCKETS) if name in os.environ}
     try:
-        ray.init(address=target, runtime_env={"env_vars": told}, **settings)
+        initialise(address=target, runtime_env={"env_vars": told}, **settings)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise no_ray(target, error) from None
     try:

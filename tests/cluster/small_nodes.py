@@ -38,7 +38,7 @@ def main(experiment_file: str, runs: str) -> None:
         port = probe.getsockname()[1]
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True, "dashboard_port": port})
     cluster.add_node(num_cpus=1)
-    cluster.add_node(num_cpus=1, env_vars={"SACRO_RAY_CACHE": f"{experiment_file}/cache"})  # below a file
+    without_cache = cluster.add_node(num_cpus=1, env_vars={"SACRO_RAY_CACHE": f"{experiment_file}/cache"})  # below a file
     cluster.wait_for_nodes()
     what_waits(cluster.address)
     values, started = json.loads(Path(experiment_file).read_text()), time.monotonic()
@@ -46,8 +46,7 @@ def main(experiment_file: str, runs: str) -> None:
         train(build_experiment(values, ["name=two", "training.workers=2"]), runs, cluster.address)
     except UserError as error:
         print(f"refused after {time.monotonic() - started:.0f} s: {error}", flush=True)
-    for node in list(cluster.worker_nodes)[1:]:
-        cluster.remove_node(node)
+    cluster.remove_node(without_cache)
     run = train(build_experiment(values), runs, cluster.address)
     print("report", evaluate_run(run, [], cluster.address, {}), flush=True)
     cluster.shutdown()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from sacro_ray.cluster.local_ray import LONGEST_FOLDER, temporary_folder
+from sacro_ray.cluster.local_ray import LOG_LEVEL, LONGEST_FOLDER, initialise, temporary_folder
 from sacro_ray.cluster.reaching import refuse_unreachable
 from sacro_ray.cluster.runtime import ray_session
 from sacro_ray.errors import UserError
@@ -125,3 +125,12 @@ def test_a_ray_of_our_own_is_on_this_machine_alone(local_ray):
     assert ray.get(ray.remote(os.getenv).remote("GLOO_SOCKET_IFNAME")) in ("lo", "lo0")
     assert "GLOO_SOCKET_IFNAME" not in os.environ
     refuse_unreachable(gcs)
+
+
+def test_the_cores_own_line_is_kept_from_the_screen_and_no_other(monkeypatch, capfd):
+    monkeypatch.setenv(LOG_LEVEL, "fatal")
+    said = b"[I 1 1] logging.cc:303: Set ray log level from environment variable RAY_BACKEND_LOG_LEVEL to 3\nsomething else\n"
+    monkeypatch.setattr("ray.init", lambda **_: os.write(2, said))
+    initialise(address="local")
+    os.write(2, b"afterwards\n")
+    assert capfd.readouterr().err == "something else\nafterwards\n"
