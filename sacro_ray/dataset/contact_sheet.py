@@ -1,5 +1,6 @@
 """A contact sheet: radiographs of a split to look at, each before and after its grey levels were adjusted."""
 
+import contextlib
 import io
 import json
 import tarfile
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from sacro_ray.config import Prepare
 from sacro_ray.dataset.files import read_file
 from sacro_ray.dataset.plan import PlannedRadiograph
-from sacro_ray.imaging.decode import read_radiograph
+from sacro_ray.imaging.decode import ExcludedRadiograph, read_radiograph
 
 RADIOGRAPHS = 24
 COLUMNS, CELL_PX, CAPTION_PX, GAP_PX = 4, 190, 34, 8
@@ -66,9 +67,11 @@ def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _cell(radiograph: PlannedRadiograph, stored: Image.Image, record: dict[str, Any], settings: Prepare) -> Image.Image:
     cell = Image.new("L", (2 * CELL_PX + GAP_PX, CELL_PX + CAPTION_PX), PAPER)
-    before = read_radiograph(read_file(radiograph.path), settings, radiograph.box, plain=True)
-    for left, picture in ((0, Image.fromarray(before.pixels)), (CELL_PX + GAP_PX, stored)):
-        cell.paste(_centred(picture), (left, 0))
+    cell.paste(_centred(stored), (CELL_PX + GAP_PX, 0))
+    # A file that has gone since its shard was written leaves its half empty.
+    with contextlib.suppress(OSError, ExcludedRadiograph):
+        before = read_radiograph(read_file(radiograph.path), settings, radiograph.box, plain=True)
+        cell.paste(_centred(Image.fromarray(before.pixels)), (0, 0))
     label = {0: "negative", 1: "positive", None: "discordant"}[radiograph.label]
     name = radiograph.radiograph_id if len(radiograph.radiograph_id) <= 28 else f"{radiograph.radiograph_id[:27]}…"
     draw, font = ImageDraw.Draw(cell), ImageFont.load_default(13)
