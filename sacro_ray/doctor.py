@@ -188,7 +188,7 @@ def caches() -> Finding:
 
     budget = f"training.cache_gib allows {Training().cache_gib:g} GiB in all unless an experiment says otherwise"
     try:
-        there = next(folder for folder in (cache_root(), *cache_root().absolute().parents) if folder.exists())
+        there = next(folder for folder in (cache_root(), *cache_root().absolute().parents) if os.path.exists(folder))
         return Finding("caches", [*cache_lines(), f"{budget}; the disk has {disk_text(there)}"])
     except (OSError, DiskError):  # `home_folder` says what is wrong with it
         return Finding("caches", [f"what lies in {cache_root()} cannot be looked at", budget])

@@ -23,7 +23,7 @@ def home() -> Path | None:
         found = Path.home()
     except RuntimeError:  # neither HOME nor an entry for this user id
         return None
-    return found if found.is_dir() else None
+    return found if os.path.isdir(found) else None  # Path.is_dir raises where a folder above may not be entered
 
 
 def writable(folder: Path) -> bool:

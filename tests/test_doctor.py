@@ -86,6 +86,19 @@ def test_a_folder_of_caches_that_is_somebody_elses_is_a_problem_of_that_folder_a
         shutil.rmtree(folder)
 
 
+def test_a_home_that_cannot_be_reached_is_no_traceback(tmp_path, monkeypatch):
+    closed = tmp_path / "closed"
+    (closed / "home").mkdir(parents=True)
+    closed.chmod(0o700)
+    monkeypatch.setenv("HOME", str(closed / "home"))
+    monkeypatch.setenv("SACRO_RAY_CACHE", str(closed / "home" / "cache"))
+    with as_nobody():
+        looked, home = doctor.caches(), doctor.home_folder()
+    assert looked.lines
+    assert home.lines[0] == "none"
+    assert "the home cannot be used" in home.remark
+
+
 def test_a_container_has_what_its_limits_leave(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "CGROUP", tmp_path)
     everything = machine.memory().total
