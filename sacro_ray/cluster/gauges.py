@@ -49,7 +49,7 @@ def show_trials(sweep: str, ended: Iterable[Row]) -> None:
 
     Args:
         sweep: The experiment's name.
-        ended: The records of all trials that have ended: `state`, and `best_auc` (None where there is none).
+        ended: The records of all trials that have ended: `state`, and `best_auc` (or None).
     """
     records = list(ended)
     counts = Tally(record["state"] for record in records)

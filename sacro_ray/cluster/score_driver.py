@@ -46,8 +46,8 @@ def score_input(
     With `whole_radiographs`, a run that knows only radiographs cut to boxes scores whole ones, and marks them.
 
     Raises:
-        UserError: The run folder is none or its training is not complete, the input has no image, or none with the box that the run
-            needs, or `out` holds other scores.
+        UserError: The run is not a run folder or its training is not complete, the input has no image, or none with the box that
+            the run needs, or `out` holds other scores.
     """
     scoring = ScoringRun.at(run, overrides)
     kept = WorkingFolder(out)

@@ -27,7 +27,7 @@ LONGEST_READING_S = 120.0
 
 @dataclass(frozen=True)
 class Prepared:
-    """A radiograph ready for the network, or the reason why there is none.
+    """A radiograph ready for the network, or the reason why it cannot be scored.
 
     Attributes:
         square: uint8 (size_px, size_px), or None.

@@ -292,6 +292,6 @@ def _completed(before: Iterable[dict[str, Any]], after: Iterable[Mapping[str, An
 
 
 def _as_text(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with its numbers as they are written: blank where there is none."""
+    """A row with its numbers as they are written: blank where there is no value."""
     formats = {"probability": "{:.8f}", "familiarity": "{:.1f}"}
     return {**row, **{name: "" if row[name] is None else form.format(row[name]) for name, form in formats.items()}}

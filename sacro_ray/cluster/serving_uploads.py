@@ -18,7 +18,7 @@ SHOWN_PX = 1024
 
 @dataclass(frozen=True)
 class Shown:
-    """A whole radiograph to look at, or the reason why there is none.
+    """A whole radiograph to look at, or the reason why it cannot be shown.
 
     Attributes:
         png: The bytes of a PNG file.
@@ -34,7 +34,7 @@ class Shown:
 
 
 def decode_upload(data: bytes, box: Box | None, whole: Whole, experiment: Experiment, size_px: int) -> Prepared:
-    """An upload's bytes as the square the network takes, or the reason why there is none."""
+    """An upload's bytes as the square the network takes, or the reason why it cannot be scored."""
     _leave_no_core()
     with ended_when_stuck(LONGEST_DECODING_S):
         return prepare_bytes(data, experiment, size_px, box, whole)

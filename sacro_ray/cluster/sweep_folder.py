@@ -104,7 +104,7 @@ class SweepFolder:
         self.send()
 
     def check_same(self, experiment: Experiment, digests: Mapping[str, str]) -> Experiment:
-        """See that the folder holds this very sweep, whatever the number of trials; answers the experiment that it began with.
+        """See that the folder holds this very sweep, whatever the number of trials; returns the experiment that it began with.
 
         Raises:
             UserError: There is no sweep, or it has another configuration, search space or data.
