@@ -12,18 +12,28 @@ from sacro_ray.imaging.exclusion import ExcludedRadiograph
 
 
 @contextlib.contextmanager
+def silenced(library: str) -> Iterator[None]:
+    """Keep a library quiet that quotes headers, names and UIDs in its log and in warnings."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
 def guarded() -> Iterator[None]:
     """Read a header within: nothing that pydicom says about it, values included, reaches a log, a screen or an error.
 
     Raises:
         ExcludedRadiograph: `damaged_header` in place of whatever a damaged header made pydicom raise.
     """
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silenced("pydicom"):
             yield
     except ExcludedRadiograph:
         raise
@@ -31,8 +41,6 @@ def guarded() -> Iterator[None]:
         raise ExcludedRadiograph("too_large") from None
     except Exception:
         raise ExcludedRadiograph("damaged_header") from None
-    finally:
-        logger.setLevel(level)
 
 
 def numbers(dataset: pydicom.Dataset, keyword: str) -> list[float] | None:

@@ -1,16 +1,13 @@
 """A score as DICOM objects for the study it belongs to: a Secondary Capture of the overlay, and a Comprehensive SR."""
 
-import contextlib
 import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pydicom
 
 from sacro_ray.imaging import dicom
-from sacro_ray.imaging.dicom_values import guarded
+from sacro_ray.imaging.dicom_values import guarded, silenced
 from sacro_ray.imaging.picture import PICTURE_STARTS
 from sacro_ray.imaging.remarks import familiarity_in_words, in_words
 from sacro_ray.imaging.results_capture import Picture, secondary_capture
@@ -51,7 +48,7 @@ def result_objects(
     Raises:
         ExcludedRadiograph: `damaged_header` and the like, with nothing from the header in it.
     """
-    with _silent(), guarded():
+    with silenced("highdicom"), guarded():
         source = study_of(dicom.open_dicom(data))
         if source is None:
             return None
@@ -60,20 +57,6 @@ def result_objects(
         said = [NOTICE, *(f"Caution: {caution}" for caution in cautions), familiarity_in_words(familiarity)]
         report = structured_report(source, capture, probability, said, model)
         return Objects(_as_file(capture), _as_file(report))
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Keep highdicom quiet: it quotes names and UIDs in its log and in warnings."""
-    logger = logging.getLogger("highdicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _as_file(dataset: pydicom.Dataset) -> bytes:
